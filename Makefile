@@ -1,0 +1,47 @@
+# Lakebed: `make build` makes a lakehouse on this machine, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DBT_PROFILES_DIR ?= .
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help build test lint unit soak bench lock docs clean
+help:  ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/ok: requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Lakebed needs Python 3.10 or later; set PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+build: $(VENV)/ok  ## Land the sample data, run dbt build on DuckDB, say what was built
+	lakebed sample retail
+	dbt build
+	lakebed status
+
+test: $(VENV)/ok lint unit  ## Everything CI runs
+
+lint: $(VENV)/ok
+	ruff check python
+	ruff format --check python
+	mypy
+	sqlfluff lint models snapshots tests analyses
+
+unit: $(VENV)/ok
+	pytest
+
+soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
+	pytest -m soak
+
+bench: $(VENV)/ok  ## The benchmarks, as ratios
+	python -m benchmarks
+
+lock:  ## Resolve pyproject.toml into requirements/dev.lock
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header \
+	  --group dev --extra samples --extra team pyproject.toml -o requirements/dev.lock
+
+clean:  ## Remove what was built, the lake included
+	rm -rf data target logs dbt_packages

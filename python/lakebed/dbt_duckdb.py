@@ -1,0 +1,20 @@
+"""dbt-duckdb plugin: prepares each DuckDB connection of a dbt run.
+
+Loads DuckLake (and PostgreSQL for the `team` target) from their PyPI packages,
+so that no build depends on DuckDB's extension server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from lakebed.lake import load_extensions
+
+
+class Plugin(BasePlugin):
+    """Named in profiles.yml: `plugins: [{module: lakebed.dbt_duckdb}]`."""
+
+    def configure_connection(self, conn: Any) -> None:
+        load_extensions(conn)

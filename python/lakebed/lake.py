@@ -1,0 +1,19 @@
+"""The lake seen from Python: extensions, and connections as profiles.yml describes them."""
+
+from __future__ import annotations
+
+import duckdb
+from duckdb_extensions import import_extension
+
+EXTENSIONS = ("ducklake", "postgres_scanner")
+
+
+def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Load Lakebed's DuckDB extensions from their PyPI packages into `connection`."""
+    for name in EXTENSIONS:
+        try:
+            connection.load_extension(name)
+        except duckdb.Error:
+            # Not yet in DuckDB's extension folder: put the packaged one there.
+            import_extension(name)
+            connection.load_extension(name)
