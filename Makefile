@@ -40,7 +40,7 @@ bench: $(VENV)/ok  ## The benchmarks, as ratios
 
 lock:  ## Resolve pyproject.toml into requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
 	  --group dev --extra samples --extra team pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove what was built, the lake included
