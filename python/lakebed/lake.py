@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 from duckdb_extensions import import_extension
 
@@ -17,3 +19,11 @@ def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
             # Not yet in DuckDB's extension folder: put the packaged one there.
             import_extension(name)
             connection.load_extension(name)
+
+
+def catalogue_file(path: str) -> Path | None:
+    """The file behind a DuckLake path, None when the catalogue is a database server."""
+    scheme, _, rest = path.partition(":")
+    if scheme.lower() != "ducklake" or rest.lower().startswith(("postgres:", "mysql:")):
+        return None
+    return Path(rest.removeprefix("duckdb:"))

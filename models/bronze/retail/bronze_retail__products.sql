@@ -1,0 +1,1 @@
+{{ lakebed.landed_lines('retail', 'products') }}

@@ -1,0 +1,9 @@
+with checked as (
+    {{ lakebed.checked_rows(ref('bronze_retail__campaigns'), 'silver_retail__campaigns', lakebed.new_batches()) }}
+),
+
+final as (
+    {{ lakebed.quarantined_rows('checked', ref('silver_retail__campaigns'), ['campaign_id']) }}
+)
+
+select * from final

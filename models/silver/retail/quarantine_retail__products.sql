@@ -1,0 +1,9 @@
+with checked as (
+    {{ lakebed.checked_rows(ref('bronze_retail__products'), 'silver_retail__products', lakebed.new_batches()) }}
+),
+
+final as (
+    {{ lakebed.quarantined_rows('checked') }}
+)
+
+select * from final
