@@ -1,0 +1,1 @@
+"""Puts python/tests on the import path, so that every test finds `harness`."""
