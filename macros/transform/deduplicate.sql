@@ -1,12 +1,42 @@
-{#- One row per key: the first by order_by. A key with a NULL in it is unknown, so its rows are all
-    kept. Engines: DuckDB, Spark. (Provisional: replaced by the tested version.) -#}
-{% macro deduplicate(relation, keys, order_by) %}
+{#- One row per key: the first by order_by. Ties in order_by are broken by all the columns, so the
+    same rows always give the same result, whatever order they are stored in.
+    Arguments:
+      relation   a relation, or the name of a CTE;
+      keys       a list of columns or SQL expressions (a string is one key);
+      order_by   a SQL ordering, or a list of them. Say `nulls last` where NULLs can occur: the
+                 engines' defaults differ. None: by all the columns;
+      where      an optional condition on relation;
+      null_keys  'keep_all' (default): a key with a NULL in it is unknown, and two unknown keys are
+                 not known to be the same, so every such row is kept. 'group': NULL is a value like
+                 any other, and one row is kept for it.
+    Returns: a select of the relation's columns, nothing added. Engines: DuckDB, Spark.
+    Example: {{ lakebed.deduplicate(ref('orders'), ['order_id'], 'updated_at desc nulls last') }} -#}
+{% macro deduplicate(relation, keys, order_by=none, where=none, null_keys='keep_all') %}
+{%- set keys = [keys] if keys is string else keys -%}
+{%- if not keys -%}
+    {{ exceptions.raise_compiler_error("Lakebed: deduplicate needs at least one key; for equal rows use deduplicate_by_hash.") }}
+{%- endif -%}
+{%- if null_keys not in ['keep_all', 'group'] -%}
+    {{ exceptions.raise_compiler_error("Lakebed: deduplicate takes null_keys 'keep_all' or 'group', not '" ~ null_keys ~ "'.") }}
+{%- endif -%}
+{%- set orders = [order_by] if order_by is string else (order_by or []) | list -%}
 select {{ lakebed.star_except(['_rank']) }}
 from (
     select
         *,
-        row_number() over (partition by {{ keys | join(', ') }} order by {{ order_by }}) as _rank
-    from {{ relation }}
-)
+        row_number() over (
+            partition by {{ keys | join(', ') }}
+            order by {{ (orders + [lakebed.whole_row('_row')]) | join(', ') }}
+        ) as _rank
+    from {{ relation }} as _row
+    {%- if where %}
+    where {{ where }}
+    {%- endif %}
+) as ranked
 where _rank = 1
+    {%- if null_keys == 'keep_all' %}
+    {%- for key in keys %}
+    or {{ key }} is null
+    {%- endfor %}
+    {%- endif %}
 {% endmacro %}

@@ -1,0 +1,193 @@
+"""Small dbt projects for tests: write files, run dbt, look at the lake.
+
+A project installs this repository as a local package, on its own DuckDB + DuckLake lake.
+dbt runs as a process of its own, as users run it, so that no state of one run is left for
+the next; a deprecation warning is a failure.
+
+    project = DbtProject(tmp_path, {"models/one.sql": "select 1 as id"})
+    project.run("build")
+    assert project.query("select * from one") == [(1,)]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+from lakebed.lake import load_extensions
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "lakebed_test"
+
+#: What a project that installs Lakebed has to add to use its incremental strategy.
+UPSERT_STRATEGY = """
+{% macro get_incremental_upsert_sql(arg_dict) %}
+    {% do return(lakebed.get_incremental_upsert_sql(arg_dict)) %}
+{% endmacro %}
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a dbt run. `failures` is the number of rows a test found."""
+
+    name: str
+    status: str
+    failures: int | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One dbt command: its exit code, what it printed, and its nodes by name."""
+
+    code: int
+    log: str
+    nodes: dict[str, Node]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {name: node.status for name, node in self.nodes.items()}
+
+
+class DbtProject:
+    """A dbt project in `folder`, made of `files` (path to text) and of a lake of its own.
+
+    `vars` are project variables (`lakebed_reference` is false unless given), `config` is merged
+    into dbt_project.yml at its top level. Relations are in schema `main`, unless a model
+    says otherwise.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[str, str],
+        vars: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.catalogue = folder / "lake" / "catalog.ducklake"
+        self.data = folder / "lake" / "files"
+        project: dict[str, Any] = {
+            "name": NAME,
+            "version": "1.0.0",
+            "config-version": 2,
+            "profile": NAME,
+            "vars": {"lakebed_reference": False, **(vars or {})},
+            "flags": {
+                "send_anonymous_usage_stats": False,
+                "require_generic_test_arguments_property": True,
+            },
+            **(config or {}),
+        }
+        # dbt reads variables of a package's own dbt_project.yml from the command line only, so
+        # a project that wants none of Lakebed's models says so in its own file.
+        for kind in ("models", "seeds", "snapshots", "data_tests"):
+            own = project.setdefault(kind, {})
+            own["lakebed"] = {"+enabled": project["vars"]["lakebed_reference"]}
+        self.write("dbt_project.yml", yaml.safe_dump(project))
+        self.write("packages.yml", yaml.safe_dump({"packages": [{"local": str(ROOT)}]}))
+        self.write("profiles.yml", yaml.safe_dump({NAME: self._profile()}))
+        # What `dbt deps` does for a local package, without starting dbt once more.
+        (folder / "dbt_packages").mkdir()
+        (folder / "dbt_packages" / "lakebed").symlink_to(ROOT, target_is_directory=True)
+        for path, text in files.items():
+            self.write(path, text)
+
+    def _profile(self) -> dict[str, Any]:
+        output = {
+            "type": "duckdb",
+            "path": ":memory:",
+            "database": "lakebed",
+            "schema": "main",
+            "threads": 1,
+            "plugins": [{"module": "lakebed.dbt_duckdb"}],
+            "attach": [
+                {
+                    "path": f"ducklake:{self.catalogue}",
+                    "alias": "lakebed",
+                    "options": {"data_path": f"{self.data}/"},
+                }
+            ],
+        }
+        return {"target": "local", "outputs": {"local": output}}
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the project; folders are made."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def run(self, *command: str, check: bool = True, env: Mapping[str, str] | None = None) -> Run:
+        """Run dbt, e.g. `run("build", "--select", "orders")`.
+
+        With `check` an exit code other than 0 raises AssertionError with dbt's log; without it
+        the caller looks at `Run.nodes`. A project that does not parse, or uses
+        anything deprecated, always raises.
+        """
+        results = self.folder / "target" / "run_results.json"
+        results.unlink(missing_ok=True)
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
+                *("--no-use-colors", "--warn-error-options", '{"error": ["Deprecations"]}'),
+                *command,
+            ],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT / "python"),
+                "DBT_PROFILES_DIR": str(self.folder),
+                **(env or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        nodes = {}
+        if results.exists():
+            for result in json.loads(results.read_text(encoding="utf-8"))["results"]:
+                name = result["unique_id"].split(".")[2]
+                nodes[name] = Node(name, result["status"], result["failures"], result["message"])
+        if done.returncode and (check or done.returncode != 1 or not nodes):
+            raise AssertionError(f"dbt {' '.join(command)}: exit {done.returncode}\n{done.stdout}")
+        return Run(done.returncode, done.stdout, nodes)
+
+    def compiled(self, path: str) -> str:
+        """The SQL that dbt made of a file, e.g. `compiled("analyses/merge.sql")`."""
+        file = self.folder / "target" / "compiled" / NAME / path
+        return file.read_text(encoding="utf-8")
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A connection to the project's lake; close it before dbt runs again."""
+        connection = duckdb.connect()
+        load_extensions(connection)
+        self.catalogue.parent.mkdir(parents=True, exist_ok=True)
+        connection.execute(
+            f"attach 'ducklake:{self.catalogue}' as lakebed (data_path '{self.data}/')"
+        )
+        connection.execute("use lakebed")
+        return connection
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query on the lake."""
+        with self.connect() as connection:
+            return connection.execute(sql).fetchall()
+
+    def table_hash(self, name: str) -> str:
+        """Hash of a table's columns and rows, whatever order the rows are stored in."""
+        with self.connect() as connection:
+            result = connection.execute(f"select * from {name}")
+            columns = [column[0] for column in result.description or []]
+            rows = sorted(map(repr, result.fetchall()))
+        return hashlib.sha256("\n".join([repr(columns), *rows]).encode()).hexdigest()
