@@ -2,6 +2,10 @@
 with changes as (
     select * from {{ ref('silver_retail__household_changes') }}
     where {{ lakebed.new_batches(ref('silver_retail__household_changes')) }}
+),
+
+final as (
+    {{ lakebed.upsert_source('changes') }}
 )
 
-select * from changes
+select * from final
