@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -325,16 +325,17 @@ def test_the_landing_scan_sees_the_files_only(faulty: Path) -> None:
 
 
 def test_faults_follow_the_seed_and_days_can_be_added(faulty: Path, tmp_path: Path) -> None:
-    most = date.min
-    for until in (date(2017, 1, 3), date(2017, 1, 20), date(2017, 1, 12), FAULTY.until):
-        land(replace(FAULTY, landing=tmp_path / "steps", until=until))
-        most = max(most, until)
-        for row in truth(tmp_path / "steps" / "retail"):
-            assert (tmp_path / "steps" / row["file"]).exists()
-        for path in (tmp_path / "steps").rglob("*_late_*"):
-            assert path.name[29:39] <= most.isoformat()
-    steps, whole = contents(tmp_path / "steps" / "retail"), contents(faulty)
-    assert steps == whole
+    late = min(path.name for path in faulty.rglob("*_late_*"))
+    delivered = date.fromisoformat(late[29:39])
+    steps = tmp_path / "steps"
+    for until in (delivered - timedelta(days=1), delivered, date(2017, 1, 2), FAULTY.until):
+        land(replace(FAULTY, landing=steps, until=until))
+        arrived = {path.name for path in steps.rglob("*_late_*")}
+        told = {row["file"] for row in truth(steps / "retail")}
+        assert (late in arrived) == (until != delivered - timedelta(days=1))
+        assert (f"retail/transactions/{late}" in told) == (late in arrived)
+        assert all((steps / file).exists() for file in told)
+    assert contents(steps / "retail") == contents(faulty)
     land(replace(FAULTY, landing=tmp_path / "other", until=date(2017, 1, 5), faults=8))
     other = {row["fault_id"] for row in truth(tmp_path / "other" / "retail")}
     assert not other <= {row["fault_id"] for row in truth(faulty)}
