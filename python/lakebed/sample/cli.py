@@ -51,8 +51,8 @@ def retail(
 ) -> None:
     """Land a year of a grocery chain: real sales, households, products and promotions.
 
-    Needs the extra lakebed[samples]. Running it again changes nothing; a later --until adds
-    the days in between.
+    Needs the extra 'samples' of lakebed. Running it again changes nothing; a later --until
+    adds the days in between.
 
     Example: lakebed sample retail --until 2017-03-31 --faults 7
     """

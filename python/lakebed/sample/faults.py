@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import date, timedelta
 from random import Random
 
@@ -64,7 +64,7 @@ _KEYS = {"household_id": _HOUSEHOLD, "basket_id": _BASKET, "product_id": _PRODUC
 
 @dataclass(frozen=True)
 class Delivery:
-    """A file as it is dropped on `day`: `text` is UTF-8 CSV, or `raw` the bytes as they land."""
+    """A file as it is dropped on `day`: UTF-8 CSV, and the bytes that land if not just its gzip."""
 
     entity: str
     name: str
@@ -117,7 +117,8 @@ class Faults:
     def inject(self, drop: Delivery) -> tuple[list[Delivery], list[Fault]]:
         """What arrives instead of `drop`, a clean file; only transactions get faults."""
         if drop.entity == "products" and drop.raw is not None:
-            return [drop], [_file_fault("wrong_encoding", drop)]
+            product_id = drop.text.decode().splitlines()[1].partition(",")[0]
+            return [drop], [replace(_file_fault("wrong_encoding", drop), product_id=product_id)]
         if drop.entity != "transactions":
             return [drop], []
         random = Random(f"{self._seed}/{self._rate}/{drop.name}")
@@ -136,7 +137,7 @@ class Faults:
         values[names.index("product_type")] = "CAFÉ CRÈME À LA CARTE"
         text = f"{header}\n{_csv_line(values)}\n"
         raw = compress(text.encode("latin-1"))
-        yield Delivery("products", f"products_{day}.csv.gz", day, b"", raw)
+        yield Delivery("products", f"products_{day}.csv.gz", day, text.encode(), raw)
 
     def _planned(self, days: list[date]) -> Iterator[tuple[date, str]]:
         random = Random(f"{self._seed}/{self._rate}/files")

@@ -138,10 +138,13 @@ def _claim(root: Path, options: Options) -> date:
             shutil.rmtree(root)
         settings = root / SETTINGS
         held = json.loads(settings.read_text()) if settings.is_file() else None
+        told = date.fromisoformat(held.pop("until")) if held else options.until
         faulty = held is not None or (root / TRUTH).exists()
         used = root.is_dir() and any(root.glob("*/*"))
-    except (OSError, ValueError) as error:
-        reason = explain(error, root) if isinstance(error, OSError) else f"{settings}: {error}."
+    except OSError as error:
+        raise SampleError(explain(error, root)) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = f"{settings} is damaged: use another --landing, or --force to empty that folder."
         raise SampleError(reason) from error
     advice = "use another --landing, or --force to empty that folder first."
     if options.faults is None:
@@ -155,7 +158,7 @@ def _claim(root: Path, options: Options) -> date:
     }
     until = options.until
     if held is not None:
-        until = max(until, date.fromisoformat(held.pop("until")))
+        until = max(until, told)
         if held != wanted:
             kept = "--faults {faults} --rate {rate} --from {from}".format(**held)
             raise SampleError(f"{root} holds the faults of {kept}: {advice}")
@@ -181,6 +184,7 @@ def _land_all(
     weeks = weeks[: options.promotion_weeks]
     sales = [day for day in days if day <= until]
     expected = len(_MASTER) + 1 + len(updates) + len(redemptions) + len(weeks) + len(sales)
+    expected += faults is not None  # the product update
 
     def drops() -> Iterator[Delivery]:
         yield from chain.master()
