@@ -30,7 +30,7 @@ lint: $(VENV)/ok
 	sqlfluff lint models snapshots tests analyses
 
 unit: $(VENV)/ok
-	pytest
+	pytest -m 'not soak'
 
 soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
 	pytest -m soak

@@ -2,7 +2,7 @@
     One declaration serves parsing, silver, quarantine and tests.
     Arguments: name, a model's name (string).
     Returns: {columns: [{name, data_type, names, formats, required}], rules: [{name, expression,
-    severity}]}; columns marked `meta: {derived: true}` or with a leading underscore do not come
+    severity}]}; columns that Lakebed adds and those marked `meta: {derived: true}` do not come
     from the file. Empty while dbt parses. An unknown model is a compiler error. -#}
 {% macro model_spec(name) %}
     {%- set spec = {'columns': [], 'rules': []} -%}
@@ -13,7 +13,7 @@
         {%- endif -%}
         {%- for column in found[0].columns.values() -%}
             {%- set meta = column.config.meta or column.meta or {} -%}
-            {%- if not column.name.startswith('_') and not meta.get('derived') -%}
+            {%- if not column.name.startswith('_') and column.name not in ['ingested_at', 'broken_rules'] and not meta.get('derived') -%}
                 {%- if not column.data_type -%}
                     {{ exceptions.raise_compiler_error("Lakebed: column '" ~ column.name ~ "' of model '" ~ name ~ "' needs a data_type.") }}
                 {%- endif -%}

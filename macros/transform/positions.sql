@@ -1,4 +1,4 @@
-{#- Where a model has read its bronze table up to. The position moves in the same
+{#- Up to which batch a model has read each of its sources. A position moves in the same
     transaction as the rows (a pre-hook opens it), so a build killed anywhere loads each batch
     once; and because it is an update of one row, two builds at once conflict instead of both
     loading the batch. -#}
@@ -13,40 +13,58 @@
     {%- do adapter.create_schema(lakebed.positions().without_identifier()) -%}
     create table if not exists {{ lakebed.positions() }} (
         model {{ dbt.type_string() }},
+        source {{ dbt.type_string() }},
         previous_batch bigint,
         batch bigint
     )
     {%- endif -%}
 {% endmacro %}
 
-{#- Pre-hook of an incremental model that reads batches. The new position is the newest batch in
-    `source`, a relation with _batch_id; by default the model's only parent named bronze_*.
+{#- Pre-hook of an incremental model that reads batches: its positions move to the newest batch of
+    each relation it reads. Relations are its parents that have a _batch_id.
+    Arguments: parents, names of models; by default the only parent named bronze_*.
     Engines: DuckDB, Spark.
     Example: pre_hook: "{{ lakebed.advance_position() }}" -#}
-{% macro advance_position(source=none) %}
+{% macro advance_position(parents=none) %}
     {%- if execute -%}
-        {%- set parents = [] -%}
-        {%- for id in model.depends_on.nodes if '.bronze_' in id -%}{%- do parents.append(graph.nodes[id]) -%}{%- endfor -%}
-        {%- set parent = source or (api.Relation.create(database=parents[0].database, schema=parents[0].schema, identifier=parents[0].alias) if parents | length == 1) -%}
-        {%- if not parent -%}
-            {{ exceptions.raise_compiler_error("Lakebed: advance_position() needs the relation to read batches from: " ~ model.name ~ " has " ~ parents | length ~ " parents named bronze_*.") }}
+        {%- set found = [] -%}
+        {%- for id in model.depends_on.nodes if id in graph.nodes -%}
+            {%- set name = graph.nodes[id].name -%}
+            {%- if name in (parents or []) or (not parents and name.startswith('bronze_')) -%}
+                {%- do found.append(graph.nodes[id]) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- if not found or (parents and found | length != parents | length) -%}
+            {{ exceptions.raise_compiler_error("Lakebed: advance_position() of " ~ model.name ~ " must name parents of the model; it has " ~ model.depends_on.nodes | join(', ')) }}
         {%- endif -%}
     merge into {{ lakebed.positions() }} as position
     using (
-        select '{{ model.name }}' as model, coalesce(max(_batch_id), 0) as batch from {{ parent }}
+        {%- for node in found %}
+        select
+            '{{ model.name }}' as model,
+            '{{ node.alias }}' as source,
+            coalesce(max(_batch_id), 0) as batch
+        from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) }}
+        {{- ' union all' if not loop.last }}
+        {%- endfor %}
     ) as newest
-    on position.model = newest.model
+    on position.model = newest.model and position.source = newest.source
     when matched then update set previous_batch = position.batch, batch = newest.batch
-    when not matched then insert (model, previous_batch, batch) values (newest.model, 0, newest.batch)
+    when not matched then insert (model, source, previous_batch, batch)
+        values (newest.model, newest.source, 0, newest.batch)
     {%- endif -%}
 {% endmacro %}
 
 {#- Condition for a model with that pre-hook: only the batches it has not read. Cost follows new data.
+    Arguments: source, the relation read; column, where its batch stands.
     Returns: a SQL condition; `true` on the first build and on a full refresh.
-    Example: where {{ lakebed.new_batches() }} -#}
-{% macro new_batches() -%}
+    Example: where {{ lakebed.new_batches(ref('bronze_shop__orders')) }} -#}
+{% macro new_batches(source, column='_batch_id') -%}
     {%- if is_incremental() -%}
-    _batch_id > (select previous_batch from {{ lakebed.positions() }} where model = '{{ model.name }}')
+    {{ column }} > (
+        select previous_batch from {{ lakebed.positions() }}
+        where model = '{{ model.name }}' and source = '{{ source.identifier }}'
+    )
     {%- else -%}
     true
     {%- endif -%}

@@ -12,18 +12,19 @@
       deleted        a boolean column, true where the change deletes the key; it closes the
                      interval. A key that comes back later has a gap;
       surrogate_key  name of the version's key, 'version_key' unless given: the hash of business key
-                     and valid_from, so that rebuilding gives the same keys.
-    Returns: a select of the surrogate key, keys, columns, valid_from, valid_to (NULL: still valid)
+                     and valid_from, so that rebuilding gives the same keys;
+      carry          a list of other columns, taken along from the change that began the version.
+    Returns: a select of the surrogate key, keys, columns, carry, valid_from, valid_to (NULL: still valid)
     and is_current. Engines: DuckDB, Spark.
     Example: {{ lakebed.scd2_from_changes(ref('changes'), ['id'], ['name', 'city'], 'updated_at') }} -#}
-{% macro scd2_from_changes(relation, keys, columns, changed_at, order_by=none, deleted=none, surrogate_key='version_key') %}
+{% macro scd2_from_changes(relation, keys, columns, changed_at, order_by=none, deleted=none, surrogate_key='version_key', carry=[]) %}
 {%- set keys = [keys] if keys is string else keys -%}
 {%- set orders = [order_by] if order_by is string else (order_by or []) | list -%}
 {%- set key_list = keys | join(', ') -%}
 {%- set is_deleted = 'coalesce(' ~ deleted ~ ', false)' if deleted else 'false' -%}
 select
     {{ lakebed.surrogate_key(keys + ['valid_from']) }} as {{ surrogate_key }},
-    {%- for column in keys + columns %}
+    {%- for column in keys + columns + carry %}
     {{ column }},
     {%- endfor %}
     valid_from,
@@ -48,10 +49,13 @@ from (
                         {%- endfor %}
                         _is_deleted desc,
                         _state desc
+                        {%- for column in carry %},
+                        {{ column }} nulls last
+                        {%- endfor %}
                 ) as _rank
             from (
                 select
-                    {%- for column in keys + columns %}
+                    {%- for column in keys + columns + carry %}
                     {{ column }},
                     {%- endfor %}
                     {%- for order in orders %}

@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__campaign_households'), 'silver_retail__campaign_households', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__campaign_households'), 'silver_retail__campaign_households', lakebed.new_batches(ref('bronze_retail__campaign_households'))) }}
 ),
 
 final as (

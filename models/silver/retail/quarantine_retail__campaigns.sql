@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__campaigns'), 'silver_retail__campaigns', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__campaigns'), 'silver_retail__campaigns', lakebed.new_batches(ref('bronze_retail__campaigns'))) }}
 ),
 
 final as (

@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__households'), 'silver_retail__household_changes', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__households'), 'silver_retail__household_changes', lakebed.new_batches(ref('bronze_retail__households'))) }}
 ),
 
 final as (

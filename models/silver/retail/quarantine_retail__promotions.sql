@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__promotions'), 'silver_retail__promotions', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__promotions'), 'silver_retail__promotions', lakebed.new_batches(ref('bronze_retail__promotions'))) }}
 ),
 
 final as (

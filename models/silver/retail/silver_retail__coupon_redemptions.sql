@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__coupon_redemptions'), 'silver_retail__coupon_redemptions', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__coupon_redemptions'), 'silver_retail__coupon_redemptions', lakebed.new_batches(ref('bronze_retail__coupon_redemptions'))) }}
 ),
 
 valid as (

@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__coupons'), 'silver_retail__coupons', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__coupons'), 'silver_retail__coupons', lakebed.new_batches(ref('bronze_retail__coupons'))) }}
 ),
 
 valid as (

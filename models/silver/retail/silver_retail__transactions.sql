@@ -1,5 +1,5 @@
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__transactions'), 'silver_retail__transactions', lakebed.new_batches()) }}
+    {{ lakebed.checked_rows(ref('bronze_retail__transactions'), 'silver_retail__transactions', lakebed.new_batches(ref('bronze_retail__transactions'))) }}
 ),
 
 valid as (

@@ -77,7 +77,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
         ),
         "models/without_delete.sql": (
             "{{ lakebed.scd2_from_changes('property.changes', 'id', ['name'], 'changed_at',"
-            " surrogate_key='thing_key') }}"
+            " surrogate_key='thing_key', carry=['arrived']) }}"
         ),
     }
     project = DbtProject(tmp_path_factory.mktemp("scd"), files)
@@ -230,6 +230,16 @@ def test_a_history_to_read(memory: Memory) -> None:
         ("Berlin", 4, 7, "東京", "München"),
         ("東京", 10, None, "東京", "Berlin"),
     ]
+
+
+def test_a_version_carries_what_its_first_change_said(memory: Memory) -> None:
+    connection, _ = memory
+    rows = [("x", 1, 7), ("x", 2, 1), ("y", 3, 9), ("y", 3, 8)]
+    load(connection, [("a", 1, n, 1, START + timedelta(days=d), None, a) for n, d, a in rows])
+    query = "select name, arrived, is_current from without_delete order by valid_from"
+    assert connection.execute(query).fetchall() == [("x", 7, False), ("y", 8, True)]
+    names = [row[0] for row in connection.execute("describe without_delete").fetchall()]
+    assert names == ["thing_key", "id", "name", "arrived", "valid_from", "valid_to", "is_current"]
 
 
 def test_rebuilding_changes_nothing(project: DbtProject) -> None:

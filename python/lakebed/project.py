@@ -1,0 +1,109 @@
+"""The dbt project and its lake, as profiles.yml describes them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+
+from lakebed.errors import UserError, explain
+from lakebed.lake import catalogue_file, load_extensions
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where a target's lake is: its DuckLake path, and the name it is attached under."""
+
+    target: str
+    path: str
+    alias: str
+
+    @property
+    def exists(self) -> bool:
+        file = catalogue_file(self.path)
+        return file is None or file.exists()
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A read-only connection with the lake as its default catalogue, in UTC.
+
+        Raises UserError when the lake is missing, locked or unreadable.
+        """
+        if not self.exists:
+            raise UserError(
+                f"There is no lake yet at {self.path.removeprefix('ducklake:')}: run `dbt build` first."
+            )
+        connection = duckdb.connect()
+        try:
+            load_extensions(connection)
+            connection.execute("set timezone = 'UTC'")
+            path = self.path.replace("'", "''")
+            connection.execute(f"attach '{path}' as \"{self.alias}\" (read_only)")
+            connection.execute(f'use "{self.alias}"')
+        except duckdb.Error as error:
+            connection.close()
+            raise UserError(explain(error) or f"The lake cannot be opened: {error}") from error
+        return connection
+
+
+def project_folder(folder: Path | None = None) -> Path:
+    """The folder with dbt_project.yml: as given, DBT_PROJECT_DIR, or here or above."""
+    start = folder or Path(os.environ.get("DBT_PROJECT_DIR") or Path.cwd())
+    for candidate in [start, *([] if folder else start.resolve().parents)]:
+        if (candidate / "dbt_project.yml").is_file():
+            return candidate
+    raise UserError(f"No dbt_project.yml in {start}: go to the project, or use --project-dir.")
+
+
+def open_lake(target: str | None = None, folder: Path | None = None) -> Lake:
+    """The lake of a target (the profile's default when None). Raises UserError."""
+    project = project_folder(folder)
+    name, outputs, default = _profile(project)
+    chosen = target or default
+    if chosen not in outputs:
+        raise UserError(
+            f"The profile '{name}' has no target '{chosen}'; it has {', '.join(sorted(outputs))}."
+        )
+    output = outputs[chosen]
+    for attachment in output.get("attach") or []:
+        if str(attachment.get("path", "")).lower().startswith("ducklake:"):
+            path = _anchored(str(attachment["path"]), project)
+            return Lake(chosen, path, attachment.get("alias") or "lakebed")
+    raise UserError(f"Target '{chosen}' attaches no DuckLake; `lakebed` reads DuckLake lakes.")
+
+
+def _profile(project: Path) -> tuple[str, dict[str, Any], str]:
+    # dbt's own renderer, so that env_var() means here what it means there.
+    from dbt.config.renderer import ProfileRenderer
+    from dbt_common.context import set_invocation_context
+    from dbt_common.exceptions import DbtBaseException
+
+    set_invocation_context(os.environ)
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text())
+    name = settings.get("profile") or settings["name"]
+    folders = [os.environ.get("DBT_PROFILES_DIR"), project, Path.home() / ".dbt"]
+    for folder in folders:
+        file = Path(folder) / "profiles.yml" if folder else None
+        if file and file.is_file():
+            break
+    else:
+        raise UserError("No profiles.yml in the project, DBT_PROFILES_DIR or ~/.dbt.")
+    profiles = yaml.safe_load(file.read_text()) or {}
+    if name not in profiles:
+        raise UserError(f"{file} has no profile '{name}'.")
+    try:
+        profile = ProfileRenderer({}).render_data(profiles[name])
+    except DbtBaseException as error:
+        raise UserError(f"{file}: {' '.join(str(error).split())}") from error
+    return name, profile.get("outputs") or {}, profile.get("target") or "default"
+
+
+def _anchored(path: str, project: Path) -> str:
+    """A relative catalogue file counts from the project, as it does for dbt run there."""
+    file = catalogue_file(path)
+    if file is None or file.is_absolute():
+        return path
+    return f"ducklake:{project / file}"
