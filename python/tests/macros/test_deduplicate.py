@@ -114,7 +114,12 @@ def test_filter_and_empty_input(project: DbtProject) -> None:
 
 
 def test_no_helper_column_is_left(project: DbtProject) -> None:
-    assert [row[0] for row in project.query("describe kept")] == ["id", "part", "changed_at", "note"]
+    assert [row[0] for row in project.query("describe kept")] == [
+        "id",
+        "part",
+        "changed_at",
+        "note",
+    ]
 
 
 def test_running_again_changes_nothing(project: DbtProject) -> None:

@@ -72,9 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
             "{{ lakebed.scd2_from_changes('property.changes', ['part', 'id'], ['name', 'size'],"
             " 'changed_at', order_by=['arrived'], deleted='is_deleted') }}"
         ),
-        "models/scd6.sql": (
-            "{{ lakebed.scd6(ref('scd2'), ['part', 'id'], ['name', 'size']) }}"
-        ),
+        "models/scd6.sql": ("{{ lakebed.scd6(ref('scd2'), ['part', 'id'], ['name', 'size']) }}"),
         "models/without_delete.sql": (
             "{{ lakebed.scd2_from_changes('property.changes', 'id', ['name'], 'changed_at',"
             " surrogate_key='thing_key', carry=['arrived']) }}"

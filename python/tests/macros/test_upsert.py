@@ -257,9 +257,7 @@ def test_on_equal_says_who_wins(tables: dict[str, Table]) -> None:
         ({"version": "version", "delete_flag": "is_deleted", "delete": "maybe"}, "not 'maybe'"),
     ],
 )
-def test_wrong_settings_are_refused(
-    tmp_path: Path, upsert: dict[str, str], message: str
-) -> None:
+def test_wrong_settings_are_refused(tmp_path: Path, upsert: dict[str, str], message: str) -> None:
     project = DbtProject(
         tmp_path,
         {
