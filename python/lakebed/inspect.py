@@ -130,8 +130,9 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
     lines = []
     for relation, name in names:
         for reason, rows in connection.execute(
-            f"select unnest(string_split(broken_rules, ',')) as reason, count(*) as rows"
-            f" from {relation} group by reason order by rows desc, reason"
+            f"select reason, count(*) as rows from ("
+            f" select unnest(string_split(broken_rules, ',')) as reason from {relation}"
+            f") group by reason order by rows desc, reason"
         ).fetchall():
             lines.append(f"  {rows:>9,}  {name}: {reason}")
     manifest = connection.execute(

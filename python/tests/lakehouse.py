@@ -48,9 +48,7 @@ class Lakehouse:
             command, cwd=REPO, env=self.environment(), capture_output=True, text=True, check=False
         )
         if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
-            )
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}")
         return done
 
     def land(self, *options: str) -> None:

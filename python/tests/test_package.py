@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 from harness import DbtProject
 
-PROVES = ["pat-deduplication", "pat-merge-upsert", "pat-scd-type2", "pat-scd-type6"]
+PROVES = [
+    "pat-deduplication",
+    "pat-merge-upsert",
+    "pat-scd-type2",
+    "pat-scd-type6",
+    "pat-schema-enforcement",
+]
 
-TABLES = ["shop.first_orders", "shop.orders", "shop.customers"]
+TABLES = [
+    "shop.first_orders",
+    "shop.orders",
+    "shop.customers",
+    "shop.prices",
+    "shop.refused_prices",
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +39,9 @@ def test_only_the_project_is_built(shop: DbtProject) -> None:
         "select table_schema || '.' || table_name from information_schema.tables"
         " where table_catalog = 'lakebed' and table_schema = 'shop'"
     )
-    assert sorted(row[0] for row in tables) == sorted([*TABLES, "shop.order_changes"])
+    assert sorted(row[0] for row in tables) == sorted(
+        [*TABLES, "shop.order_changes", "shop.raw_prices"]
+    )
 
 
 def test_first_orders(shop: DbtProject) -> None:
@@ -54,6 +68,18 @@ def test_customers(shop: DbtProject) -> None:
         ("Köln", 1, False, "Bonn", None),
         ("Aachen", 1, False, "Bonn", "Köln"),
         ("Bonn", 2, True, "Bonn", "Aachen"),
+    ]
+
+
+def test_lines_are_judged_by_declared_rules(shop: DbtProject) -> None:
+    rows = shop.query("select product_id, price::varchar, since::varchar from shop.prices")
+    assert sorted(rows) == [(1, "2.50", "2024-01-01"), (5, "3.00", "2024-02-01")]
+    refused = shop.query("select _line, broken_rules from shop.refused_prices order by _line")
+    assert [(line, rules if isinstance(rules, list) else [rules]) for line, rules in refused] == [
+        (3, ["negative_price"]),
+        (4, ["invalid_product_id"]),
+        (5, ["missing_product_id"]),
+        (6, ["malformed_line"]),
     ]
 
 

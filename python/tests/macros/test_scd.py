@@ -221,7 +221,7 @@ def test_a_history_to_read(memory: Memory) -> None:
         ("a", 1, "東京", 1, 9, None, 9),
     ]
     load(connection, [(*r[:4], START + timedelta(days=r[4]), *r[5:]) for r in rows])
-    query = f"select name, day(valid_from), day(valid_to), name_current, name_previous from ({{}})"
+    query = "select name, day(valid_from), day(valid_to), name_current, name_previous from ({})"
     result = connection.execute(query.format(sql["scd6"]) + " order by valid_from").fetchall()
     assert result == [
         ("München", 2, 4, "東京", None),
