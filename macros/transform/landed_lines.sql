@@ -18,7 +18,8 @@
             {%- endif %}
     {%- endset -%}
     {%- set files = [] -%}
-    {%- if execute -%}
+    {#- The manifest is not there yet when a fresh project is compiled or linted. -#}
+    {%- if execute and load_relation(manifest) -%}
         {%- for row in run_query('select path, encoding from (' ~ new_files ~ ') as new_files order by file_name') -%}
             {%- do files.append({'path': row[0], 'encoding': row[1]}) -%}
         {%- endfor -%}

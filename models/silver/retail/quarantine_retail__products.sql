@@ -1,5 +1,6 @@
+{%- set bronze = ref('bronze_retail__products') -%}
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__products'), 'silver_retail__products', lakebed.new_batches(ref('bronze_retail__products'))) }}
+    {{ lakebed.checked_rows(bronze, 'silver_retail__products', lakebed.new_batches(bronze)) }}
 ),
 
 final as (

@@ -1,21 +1,18 @@
+{%- set bronze = ref('bronze_retail__products') -%}
 with checked as (
-    {{ lakebed.checked_rows(
-        ref('bronze_retail__products'),
-        'silver_retail__products',
-        lakebed.new_batches(ref('bronze_retail__products'))
-    ) }}
-),
-
-valid as (
-    select
-        valid.*,
-        {{ lakebed.received_order() }} as _version
-    from ({{ lakebed.valid_rows('checked') }}) as valid
+    {{ lakebed.checked_rows(bronze, 'silver_retail__products', lakebed.new_batches(bronze)) }}
 ),
 
 -- A product file restates what it names: the newest statement wins (SCD 1).
+numbered as (
+    select
+        valid_rows.*,
+        {{ lakebed.received_order() }} as _version
+    from ({{ lakebed.valid_rows('checked') }}) as valid_rows
+),
+
 final as (
-    {{ lakebed.upsert_source('valid') }}
+    {{ lakebed.upsert_source('numbered') }}
 )
 
 select * from final

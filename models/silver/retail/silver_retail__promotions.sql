@@ -1,5 +1,7 @@
+{%- set bronze = ref('bronze_retail__promotions') -%}
+{%- set keys = ['product_id', 'store_id', 'week', 'display_location', 'mailer_location'] -%}
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__promotions'), 'silver_retail__promotions', lakebed.new_batches(ref('bronze_retail__promotions'))) }}
+    {{ lakebed.checked_rows(bronze, 'silver_retail__promotions', lakebed.new_batches(bronze)) }}
 ),
 
 valid as (
@@ -9,21 +11,11 @@ valid as (
 -- What was received first stands; a later row under the same key is an exact
 -- duplicate, or contradicts it and goes to quarantine.
 first_received as (
-    {{ lakebed.deduplicate('valid', ['product_id', 'store_id', 'week', 'display_location', 'mailer_location'], '_batch_id, _file_name, _line') }}
+    {{ lakebed.deduplicate('valid', keys, '_batch_id, _file_name, _line') }}
 ),
 
 final as (
-    select first_received.*
-    from first_received
-    {% if is_incremental() %}
-    left join {{ this }} as held
-        on first_received.product_id = held.product_id
-            and first_received.store_id = held.store_id
-            and first_received.week = held.week
-            and first_received.display_location = held.display_location
-            and first_received.mailer_location = held.mailer_location
-    where held.product_id is null
-    {% endif %}
+    {{ lakebed.rows_not_held('first_received', keys) }}
 )
 
 select * from final

@@ -1,5 +1,7 @@
+{%- set bronze = ref('bronze_retail__transactions') -%}
+{%- set keys = ['basket_id', 'product_id'] -%}
 with checked as (
-    {{ lakebed.checked_rows(ref('bronze_retail__transactions'), 'silver_retail__transactions', lakebed.new_batches(ref('bronze_retail__transactions'))) }}
+    {{ lakebed.checked_rows(bronze, 'silver_retail__transactions', lakebed.new_batches(bronze)) }}
 ),
 
 valid as (
@@ -9,18 +11,11 @@ valid as (
 -- What was received first stands; a later row under the same key is an exact
 -- duplicate, or contradicts it and goes to quarantine.
 first_received as (
-    {{ lakebed.deduplicate('valid', ['basket_id', 'product_id'], '_batch_id, _file_name, _line') }}
+    {{ lakebed.deduplicate('valid', keys, '_batch_id, _file_name, _line') }}
 ),
 
 final as (
-    select first_received.*
-    from first_received
-    {% if is_incremental() %}
-    left join {{ this }} as held
-        on first_received.basket_id = held.basket_id
-            and first_received.product_id = held.product_id
-    where held.basket_id is null
-    {% endif %}
+    {{ lakebed.rows_not_held('first_received', keys) }}
 )
 
 select * from final
