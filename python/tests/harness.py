@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,9 +75,6 @@ class DbtProject:
         vars: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = folder
-        self.catalogue = folder / "lake" / "catalog.ducklake"
-        self.data = folder / "lake" / "files"
         project: dict[str, Any] = {
             "name": NAME,
             "version": "1.0.0",
@@ -94,7 +92,9 @@ class DbtProject:
         for kind in ("models", "seeds", "snapshots", "data_tests"):
             own = project.setdefault(kind, {})
             own["lakebed"] = {"+enabled": project["vars"]["lakebed_reference"]}
-        self.write("dbt_project.yml", yaml.safe_dump(project))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dbt_project.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
+        self._place(folder)
         self.write("packages.yml", yaml.safe_dump({"packages": [{"local": str(ROOT)}]}))
         self.write("profiles.yml", yaml.safe_dump({NAME: self._profile()}))
         # What `dbt deps` does for a local package, without starting dbt once more.
@@ -102,6 +102,31 @@ class DbtProject:
         (folder / "dbt_packages" / "lakebed").symlink_to(ROOT, target_is_directory=True)
         for path, text in files.items():
             self.write(path, text)
+
+    @classmethod
+    def copy(cls, source: Path, folder: Path) -> DbtProject:
+        """A project in real files, copied to `folder`. `dbt deps` is left to the caller.
+
+        Its profile keeps the lake where the environment's LAKEBED_HOME says.
+        """
+        shutil.copytree(
+            source, folder, ignore=shutil.ignore_patterns("target", "logs", "dbt_packages", "data")
+        )
+        project = cls.__new__(cls)
+        project._place(folder)
+        packages = yaml.safe_load((folder / "packages.yml").read_text(encoding="utf-8"))
+        for package in packages["packages"]:
+            if "local" in package:
+                package["local"] = str((source / package["local"]).resolve())
+        project.write("packages.yml", yaml.safe_dump(packages))
+        return project
+
+    def _place(self, folder: Path) -> None:
+        self.folder = folder
+        self.catalogue = folder / "lake" / "catalog.ducklake"
+        self.data = folder / "lake" / "files"
+        config = folder / "dbt_project.yml"
+        self.name = yaml.safe_load(config.read_text(encoding="utf-8"))["name"]
 
     def _profile(self) -> dict[str, Any]:
         output = {
@@ -147,6 +172,7 @@ class DbtProject:
                 **os.environ,
                 "PYTHONPATH": str(ROOT / "python"),
                 "DBT_PROFILES_DIR": str(self.folder),
+                "LAKEBED_HOME": str(self.folder / "lake"),
                 **(env or {}),
             },
             stdout=subprocess.PIPE,
@@ -165,7 +191,7 @@ class DbtProject:
 
     def compiled(self, path: str) -> str:
         """The SQL that dbt made of a file, e.g. `compiled("analyses/merge.sql")`."""
-        file = self.folder / "target" / "compiled" / NAME / path
+        file = self.folder / "target" / "compiled" / self.name / path
         return file.read_text(encoding="utf-8")
 
     def connect(self) -> duckdb.DuckDBPyConnection:

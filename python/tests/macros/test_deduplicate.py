@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from harness import DbtProject
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 PROVES = ["pat-deduplication", "pat-idempotent"]
 
@@ -44,6 +48,17 @@ FILES = {
         "{{ lakebed.deduplicate(ref('rows'), 'id', 'changed_at', where=\"note like 'tie%'\") }}"
     ),
     "models/nothing.sql": "{{ lakebed.deduplicate(ref('rows'), 'id', where='false') }}",
+    "models/no_hash_duplicates.sql": "{{ lakebed.deduplicate_by_hash(ref('rows')) }}",
+    "models/by_note.sql": (
+        "with source as (select * from {{ ref('rows') }})\n"
+        "select * from ({{ lakebed.deduplicate_by_hash("
+        "'source', ['id', 'note'], 'changed_at desc nulls last') }})"
+    ),
+    "models/gap.sql": "{{ lakebed.deduplicate_within('property.events', 'k', 't', 2) }}",
+    "models/tumbling.sql": (
+        "{{ lakebed.deduplicate_within('property.events', ['k'], 't', 2, mode='tumbling',"
+        " order_by='n', null_keys='group') }}"
+    ),
     "models/_models.yml": """
 version: 2
 models:
@@ -64,6 +79,8 @@ models:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
     project = DbtProject(tmp_path_factory.mktemp("deduplicate"), FILES)
+    project.query("create schema property")
+    project.query("create table property.events (k varchar, t timestamp, n integer)")
     run = project.run("build", check=False)
     assert {k: v for k, v in run.statuses.items() if v != "success"} == {
         "unique_must_fail": "fail",  # its NULL keys are kept
@@ -97,7 +114,12 @@ def test_filter_and_empty_input(project: DbtProject) -> None:
 
 
 def test_no_helper_column_is_left(project: DbtProject) -> None:
-    assert [row[0] for row in project.query("describe kept")] == ["id", "part", "changed_at", "note"]
+    assert [row[0] for row in project.query("describe kept")] == [
+        "id",
+        "part",
+        "changed_at",
+        "note",
+    ]
 
 
 def test_running_again_changes_nothing(project: DbtProject) -> None:
@@ -106,11 +128,84 @@ def test_running_again_changes_nothing(project: DbtProject) -> None:
     assert project.table_hash("kept") == before
 
 
+def test_exact_duplicates_go(project: DbtProject) -> None:
+    assert project.query("select count(*), count(distinct rows) from rows") == [(12, 11)]
+    assert project.query("select count(*), count(distinct t) from no_hash_duplicates as t") == [
+        (11, 11)
+    ]
+    assert project.query("select changed_at from by_note where note = 'null 2'") == [
+        (datetime(2024, 1, 2),)
+    ]
+    assert project.query("select count(*) from by_note") == [(11,)]
+
+
+# --- A window of time: the compiled SQL against a brute-force oracle. ---
+
+EPOCH = datetime(1970, 1, 1)
+Event = tuple["str | None", "datetime | None", int]
+times = st.one_of(
+    st.none(),
+    # Half seconds around the epoch: borders of windows, and times before 1970.
+    st.integers(-8, 8).map(lambda half: EPOCH + timedelta(seconds=half / 2)),
+)
+events = st.lists(
+    st.tuples(st.sampled_from(["a", "ü", None]), times, st.integers(0, 3)), max_size=12
+)
+
+
+def oracle(rows: list[Event], mode: str) -> list[Event]:
+    """Row by row: is it a repeat? Gap mode keeps NULL keys, tumbling mode (here) groups them."""
+
+    def order(row: Event) -> tuple[datetime, int]:
+        return (row[1] or EPOCH, row[2])
+
+    kept = []
+    for at, row in enumerate(ordered := sorted(rows, key=order)):
+        earlier = [r for r in ordered[:at] if r[0] == row[0] and r[1] is not None]
+        if row[1] is None or (mode == "gap" and row[0] is None):
+            repeat = False
+        elif mode == "gap":
+            repeat = any(row[1] - r[1] <= timedelta(seconds=2) for r in earlier)
+        else:
+            window = (row[1] - EPOCH) // timedelta(seconds=2)
+            repeat = any((r[1] - EPOCH) // timedelta(seconds=2) == window for r in earlier)
+        if not repeat:
+            kept.append(row)
+    return sorted(kept, key=repr)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(events)
+def test_within_a_window(memory: Memory, rows: list[Event]) -> None:
+    connection, sql = memory
+    connection.execute("delete from property.events")
+    if rows:
+        connection.executemany("insert into property.events values (?, ?, ?)", rows)
+    for mode in ("gap", "tumbling"):
+        result = connection.execute(sql[mode]).fetchall()
+        assert sorted(result, key=repr) == oracle(rows, mode), mode
+
+
+Memory = tuple[duckdb.DuckDBPyConnection, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def memory(project: DbtProject) -> Memory:
+    connection = duckdb.connect()
+    connection.execute("create schema property")
+    connection.execute("create table property.events (k varchar, t timestamp, n integer)")
+    return connection, {n: project.compiled(f"models/{n}.sql") for n in ("gap", "tumbling")}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         ("lakebed.deduplicate(ref('rows'), [])", "needs at least one key"),
         ("lakebed.deduplicate(ref('rows'), 'id', null_keys='drop')", "not 'drop'"),
+        ("lakebed.deduplicate_within(ref('rows'), 'id', 'changed_at', 0)", "at least 1, not 0"),
+        ("lakebed.deduplicate_within(ref('rows'), 'id', 'changed_at', 1, 'slide')", "'slide'"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path: Path, call: str, message: str) -> None:

@@ -1,0 +1,10 @@
+{#- Microseconds since 1970-01-01 UTC, exact. Arguments: expression, a timestamp or date, UTC.
+    Returns: SQL expression of type bigint, negative before 1970. Engines: DuckDB, Spark (session
+    time zone UTC).
+    Example: {{ lakebed.epoch_micros('event_time') }} -#}
+{% macro epoch_micros(expression) %}
+    {{- return(adapter.dispatch('epoch_micros', 'lakebed')(expression)) -}}
+{% endmacro %}
+
+{% macro duckdb__epoch_micros(expression) -%} epoch_us(cast({{ expression }} as timestamp)) {%- endmacro %}
+{% macro spark__epoch_micros(expression) -%} unix_micros(cast({{ expression }} as timestamp)) {%- endmacro %}

@@ -1,0 +1,1 @@
+{{ lakebed.deduplicate(ref('order_changes'), ['order_id'], 'changed_at nulls last') }}
