@@ -5,7 +5,11 @@
     Returns: SQL expression of type timestamp. Engines: DuckDB, Spark.
     Example: select {{ lakebed.as_of() }} as ingested_at -#}
 {% macro as_of() -%}
-    {%- set given = var('as_of', '') | string | trim -%}
-    {%- set text = given or run_started_at.astimezone(modules.pytz.utc).strftime('%Y-%m-%d %H:%M:%S.%f') -%}
-    cast('{{ text | replace("T", " ") | replace("Z", "") }}' as timestamp)
+    cast('{{ lakebed.as_of_text() }}' as timestamp)
+{%- endmacro %}
+
+{#- The same as text, YYYY-MM-DD HH:MM:SS. -#}
+{% macro as_of_text() -%}
+    {%- set given = var('as_of', '') | string | trim | replace('T', ' ') | replace('Z', '') -%}
+    {{- return(given or run_started_at.astimezone(modules.pytz.utc).strftime('%Y-%m-%d %H:%M:%S.%f')) -}}
 {%- endmacro %}

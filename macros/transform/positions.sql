@@ -4,7 +4,7 @@
     loading the batch. -#}
 
 {% macro positions() -%}
-    {{- return(api.Relation.create(database=target.database, schema=var('lakebed_ops_schema', 'ops'), identifier='positions')) -}}
+    {{- return(lakebed.ops_relation('positions')) -}}
 {%- endmacro %}
 
 {#- Makes the table of positions. Run once a build, by on-run-start. -#}
