@@ -1,0 +1,4 @@
+{#- The median (of each group) is within bounds. -#}
+{% test expect_column_median_to_be_between(model, column_name, min_value=none, max_value=none, group_by=none, row_condition=none, strictly=false) %}
+    {{ lakebed.groups_breaking(model, lakebed.between(lakebed.quantile(column_name, 0.5), min_value, max_value, strictly), group_by, row_condition) }}
+{% endtest %}
