@@ -59,6 +59,12 @@ def test_orders_as_last_stated(shop: DbtProject) -> None:
     ]
 
 
+def test_ties_follow_the_order_of_a_contract(shop: DbtProject) -> None:
+    """dbt reorders a model's columns by its contract; the first run must hash them so too."""
+    compiled = shop.compiled("models/orders.sql")
+    assert "{'amount': _row.\"amount\", 'order_id': _row.\"order_id\"" in compiled
+
+
 def test_customers(shop: DbtProject) -> None:
     rows = shop.query(
         "select city, day(valid_from), is_current, city_current, city_previous"
