@@ -14,7 +14,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from lakebed.lake import catalogue_file, load_extensions
 
 
-class Plugin(BasePlugin):
+class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
     """Named in profiles.yml: `plugins: [{module: lakebed.dbt_duckdb}]`."""
 
     def configure_connection(self, conn: Any) -> None:

@@ -26,7 +26,9 @@ def explain(error: BaseException) -> str | None:
             "The lake's catalogue is in use by another process. Wait for it to end; several "
             "processes at once need the target `team` (catalogue in PostgreSQL)."
         )
-    if version := re.search(r"DuckLake.*version.*?([\w.]+).*(?:newer|not supported|unsupported)", text):
+    if version := re.search(
+        r"DuckLake.*version.*?([\w.]+).*(?:newer|not supported|unsupported)", text
+    ):
         return (
             f"The lake was made by another version of DuckLake ({version[1]}) than the one installed. "
             "Upgrade Lakebed (`git pull && make build`); nothing was changed."

@@ -45,7 +45,9 @@ def sql(lake: Lake, query: str, form: str, limit: int) -> None:
                 table.add_row(*("NULL" if v is None else str(v) for v in row))
             Console(width=None if sys.stdout.isatty() else 200).print(table)
             if len(rows) > limit:
-                print(f"The first {limit} rows; --limit shows more, --format csv or json shows all.")
+                print(
+                    f"The first {limit} rows; --limit shows more, --format csv or json shows all."
+                )
 
 
 def _cell(value: Any) -> Any:
@@ -80,8 +82,10 @@ def status(lake: Lake, project: Path) -> None:
             f"select snapshot_id, snapshot_time from ducklake_snapshots('{lake.alias}')"
             " order by snapshot_id desc limit 1"
         ).fetchone() or (0, None)
-        console.print(f"\nLake: {lake.path.removeprefix('ducklake:')}, target {lake.target}, "
-                      f"version {snapshot} of {when:%Y-%m-%d %H:%M:%S} UTC")
+        console.print(
+            f"\nLake: {lake.path.removeprefix('ducklake:')}, target {lake.target}, "
+            f"version {snapshot} of {when:%Y-%m-%d %H:%M:%S} UTC"
+        )
         console.print(_last_build(project))
         _refused(console, connection)
     _next(console, {f"{schema}.{name}" for schema, name, *_ in tables})
@@ -104,7 +108,9 @@ def _tables(
     ).fetchall()
     rows = []
     for schema, name, files, size in found:
-        (count,) = connection.execute(f'select count(*) from "{schema}"."{name}"').fetchone() or (0,)
+        (count,) = connection.execute(f'select count(*) from "{schema}"."{name}"').fetchone() or (
+            0,
+        )
         rows.append((schema, name, count, files or 0, size or 0))
     return sorted(rows, key=lambda row: (LAYERS.index(row[0]) if row[0] in LAYERS else 99, row[1]))
 

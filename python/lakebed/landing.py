@@ -81,9 +81,7 @@ def scan(landing: Path) -> Iterator[LandedFile]:
             continue
         stat = path.stat()
         source, entity = relative.parts[:2]
-        yield LandedFile(
-            source, entity, relative.as_posix(), path, stat.st_size, stat.st_mtime_ns
-        )
+        yield LandedFile(source, entity, relative.as_posix(), path, stat.st_size, stat.st_mtime_ns)
 
 
 def pending(landing: Path, known: Iterable[tuple[str, int, int]]) -> list[LandedFile]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-
 from lakebed.lake import load_extensions
 
 REPO = Path(__file__).parents[2]
@@ -48,7 +47,9 @@ class Lakehouse:
             command, cwd=REPO, env=self.environment(), capture_output=True, text=True, check=False
         )
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}")
+            raise AssertionError(
+                f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+            )
         return done
 
     def land(self, *options: str) -> None:

@@ -80,9 +80,7 @@ def test_every_fault_is_where_the_truth_says(faulty: Lakehouse) -> None:
         """
     )
     expected = {"saved": (True, None), "duplicate": (False, None)}
-    wrong = [
-        row for row in lines if row[3:] != expected.get(row[1], (False, row[2]))
-    ]
+    wrong = [row for row in lines if row[3:] != expected.get(row[1], (False, row[2]))]
     assert not wrong, wrong[:5]
     assert {row[0] for row in lines} == {
         "exact_duplicate",

@@ -123,7 +123,7 @@ select 1 as offence where 1 = 0
 {#- One name for each type: what engines call differently. -#}
 {% macro type_name(type) -%}
     {%- set type = type | upper | replace(' ', '') -%}
-    {%- set synonyms = {'VARCHAR': 'STRING', 'TEXT': 'STRING', 'INTEGER': 'INT', 'INT4': 'INT', 'INT8': 'BIGINT', 'LONG': 'BIGINT', 'BOOL': 'BOOLEAN', 'FLOAT8': 'DOUBLE', 'NUMERIC': 'DECIMAL'} -%}
+    {%- set synonyms = {'VARCHAR': 'STRING', 'CHARACTERVARYING': 'STRING', 'CHARACTERVARYING(256)': 'STRING', 'TEXT': 'STRING', 'INTEGER': 'INT', 'INT4': 'INT', 'INT8': 'BIGINT', 'LONG': 'BIGINT', 'BOOL': 'BOOLEAN', 'FLOAT8': 'DOUBLE', 'NUMERIC': 'DECIMAL'} -%}
     {{- return(synonyms.get(type, type | replace('NUMERIC', 'DECIMAL'))) -}}
 {%- endmacro %}
 
