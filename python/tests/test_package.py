@@ -95,8 +95,9 @@ def test_building_again_changes_nothing(shop: DbtProject) -> None:
     assert [shop.table_hash(table) for table in TABLES] == before
 
 
-def test_a_broken_key_fails_the_build(shop: DbtProject) -> None:
+def test_broken_expectations_and_keys_fail_the_build(shop: DbtProject) -> None:
     shop.query("insert into shop.orders select * from shop.orders where order_id = 1")
+    shop.query("insert into shop.orders (order_id, amount) values (null, -1)")
     run = shop.run("test", "--select", "orders", check=False)
-    assert "fail" in run.statuses.values()
-    shop.query("delete from shop.orders where order_id = 1")
+    assert len(run.statuses) == 3
+    assert set(run.statuses.values()) == {"fail"}, run.log
