@@ -240,6 +240,15 @@ def test_a_version_carries_what_its_first_change_said(memory: Memory) -> None:
     assert names == ["thing_key", "id", "name", "arrived", "valid_from", "valid_to", "is_current"]
 
 
+def test_of_one_instant_and_one_arrival_the_delete_holds(memory: Memory) -> None:
+    connection, _ = memory
+    states = [("a", 1, f"n{i}", i, START, False, 1) for i in range(40)]
+    load(connection, [*states, ("a", 1, "n0", 0, START, True, 1)])
+    assert connection.execute("select * from scd2").fetchall() == []
+    load(connection, states)
+    assert connection.execute("select count(*) from scd2").fetchall() == [(1,)]
+
+
 def test_rebuilding_changes_nothing(project: DbtProject) -> None:
     project.query(
         "insert into property.changes select 'a', i % 3, 'n' || (i % 5), i,"
