@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help build test lint unit soak bench lock docs clean
+.PHONY: help build test lint unit coverage soak bench lock docs clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -27,7 +27,13 @@ lint: $(VENV)/ok
 	ruff check python
 	ruff format --check python
 	mypy
-	sqlfluff lint models snapshots tests analyses
+	sqlfluff lint models tests analyses
+	dbt parse --quiet --warn-error
+	lakebed coverage --check
+
+coverage: $(VENV)/ok  ## Write docs/patterns.md
+	dbt parse --quiet
+	lakebed coverage
 
 unit: $(VENV)/ok
 	pytest -m 'not soak'

@@ -59,6 +59,33 @@ def status(target: Target = None, project_dir: ProjectDir = None) -> None:
     inspect.status(open_lake(target, project_dir), project_folder(project_dir))
 
 
+@app.command()
+def coverage(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail on a gap.")] = False,
+    project_dir: ProjectDir = None,
+) -> None:
+    """Write docs/patterns.md: what implements each pattern, and what proves it.
+
+    Needs `dbt parse` before. Example: lakebed coverage --check
+    """
+    from lakebed import coverage as patterns
+    from lakebed.project import project_folder
+
+    project = project_folder(project_dir)
+    implemented, proved = patterns.implementations(project), patterns.proofs(project)
+    problems = patterns.check(project, implemented, proved)
+    text = patterns.page(project, implemented, proved)
+    file = project / patterns.PAGE
+    if not check:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    elif not file.is_file() or file.read_text(encoding="utf-8") != text:
+        problems.append(f"{patterns.PAGE} is not up to date: run `make coverage`")
+    if problems:
+        raise UserError("\n  ".join(["the pattern page has gaps:", *problems]))
+    typer.echo(f"{patterns.PAGE}: no gap.")
+
+
 def main() -> None:
     """Entry point: a person's mistake is one line on standard error, never a traceback."""
     try:

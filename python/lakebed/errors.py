@@ -30,8 +30,8 @@ def explain(error: BaseException) -> str | None:
         r"DuckLake.*version.*?([\w.]+).*(?:newer|not supported|unsupported)", text
     ):
         return (
-            f"The lake was made by another version of DuckLake ({version[1]}) than the one installed. "
-            "Upgrade Lakebed (`git pull && make build`); nothing was changed."
+            f"The lake was made by another version of DuckLake ({version[1]}) than the one "
+            "installed. Upgrade Lakebed (`git pull && make build`); nothing was changed."
         )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
         return (

@@ -125,7 +125,8 @@ def _last_build(project: Path) -> str:
         outcomes[result["status"]] = outcomes.get(result["status"], 0) + 1
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcomes.items()))
     when = run["metadata"]["generated_at"][:19].replace("T", " ")
-    return f"Last dbt {run['args'].get('which', 'run')}: {when} UTC, {run['elapsed_time']:.0f} s: {counts}"
+    command, seconds = run["args"].get("which", "run"), run["elapsed_time"]
+    return f"Last dbt {command}: {when} UTC, {seconds:.0f} s: {counts}"
 
 
 def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
@@ -147,7 +148,8 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
     ).fetchone()
     if manifest and manifest[0]:
         for state, files in connection.execute(
-            "select status, count(*) from bronze.landing__files where status != 'ready' group by all"
+            "select status, count(*) from bronze.landing__files"
+            " where status != 'ready' group by all order by all"
         ).fetchall():
             lines.append(f"  {files:>9,}  files {state}")
     console.print("\nRefused, and why:" if lines else "\nRefused: nothing")

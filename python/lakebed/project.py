@@ -34,7 +34,8 @@ class Lake:
         """
         if not self.exists:
             raise UserError(
-                f"There is no lake yet at {self.path.removeprefix('ducklake:')}: run `dbt build` first."
+                f"There is no lake yet at {self.path.removeprefix('ducklake:')}: "
+                "run `dbt build` first."
             )
         connection = duckdb.connect()
         try:

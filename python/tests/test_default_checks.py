@@ -28,7 +28,8 @@ def project(tmp_path: Path) -> DbtProject:
         "models/orders.sql": "{{ config(materialized='table') }}" + ORDERS.format(rows=GOOD),
         "models/a_view.sql": "select 1 as id",
     }
-    made = DbtProject(tmp_path, files, vars=AS_OF)
+    hooks = {"on-run-end": ["{{ lakebed.default_checks(results) }}"]}
+    made = DbtProject(tmp_path, files, vars=AS_OF, config=hooks)
     made.run("run")
     return made
 
@@ -77,9 +78,8 @@ def test_what_changed_is_found(project: DbtProject, sql: str, found: tuple[str, 
 
 def test_an_emptied_table_fails_and_may_stop_the_run(project: DbtProject) -> None:
     change(project, f"select * from ({ORDERS.format(rows=GOOD)}) where false")
-    result = project.run("run", "--vars", "{lakebed_default_checks: error}", check=False)
-    assert result.code == 1
-    assert "default checks failed" in result.log
+    with pytest.raises(AssertionError, match="default checks failed"):
+        project.run("run", "--vars", "{lakebed_default_checks: error, as_of: 2024-01-07 12:00:00}")
     assert ("orders", "completeness", "", "fail") in project.query(WRONG)
 
 

@@ -29,14 +29,20 @@ MODELS = {
     "series": """
         select
             cast(day as date) as day,
-            case when day = timestamp '2024-02-29' then 500.0 else 100.0 + day(day) % 3 end as amount
-        from unnest(generate_series(timestamp '2024-02-01', timestamp '2024-02-29', interval 1 day)) as days (day)
+            case
+                when day = timestamp '2024-02-29' then 500.0
+                else 100.0 + day(day) % 3
+            end as amount
+        from unnest(generate_series(
+            timestamp '2024-02-01', timestamp '2024-02-29', interval 1 day
+        )) as days (day)
     """,
 }
 
 OTHER = "ref('copy_of_people')"
 FEWER = "ref('fewer_people')"
-# name: (model, column or None, passing arguments, failing arguments), several where a corner is worth it
+# name: (model, column or None, passing arguments, failing arguments); several where a corner
+# is worth it
 Case = tuple[str, str | None, dict[str, Any], dict[str, Any]]
 CASES: dict[str, list[Case]] = {
     "column_to_exist": [
