@@ -59,6 +59,42 @@ def status(target: Target = None, project_dir: ProjectDir = None) -> None:
     inspect.status(open_lake(target, project_dir), project_folder(project_dir))
 
 
+ingest = typer.Typer(no_args_is_help=True, help="Take in what has arrived.")
+app.add_typer(ingest, name="ingest")
+
+
+@ingest.callback()
+def _ingest() -> None:
+    """Take in what has arrived."""
+
+
+@ingest.command()
+def files(
+    landing: Annotated[
+        Path, typer.Option(envvar="LAKEBED_LANDING", help="The landing folder.")
+    ] = Path("data/landing"),
+    max_files: Annotated[int, typer.Option(min=0, help="Files of a batch; 0: no limit.")] = 0,
+    max_bytes: Annotated[int, typer.Option(min=0, help="Bytes of a batch; 0: no limit.")] = 0,
+    watch: Annotated[float, typer.Option(min=0, help="Look every so many seconds; 0: once.")] = 0,
+    min_files: Annotated[int, typer.Option(min=1, help="With --watch: wait for so many.")] = 1,
+    min_bytes: Annotated[int, typer.Option(min=0, help="... or so many bytes.")] = 0,
+    max_age: Annotated[float, typer.Option(min=0, help="... or a file this old, seconds.")] = 60,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+) -> None:
+    """Load new files into bronze, in batches; each file once, a bad one never holds up a good one.
+
+    Example: lakebed ingest files --watch 5 --min-files 50 --max-age 300
+    """
+    from lakebed.ingest import Trigger, ingest_files
+    from lakebed.project import open_lake, project_folder
+
+    trigger = Trigger(min_files, min_bytes, max_age) if watch else Trigger(1, 0, 0)
+    lake, project = open_lake(target, project_dir), project_folder(project_dir)
+    loaded = ingest_files(lake, project, landing, trigger, max_files, max_bytes, watch)
+    typer.echo(f"{loaded} new files looked at; `lakebed status` shows what became of them.")
+
+
 @app.command()
 def coverage(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail on a gap.")] = False,

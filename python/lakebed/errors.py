@@ -26,12 +26,11 @@ def explain(error: BaseException) -> str | None:
             "The lake's catalogue is in use by another process. Wait for it to end; several "
             "processes at once need the target `team` (catalogue in PostgreSQL)."
         )
-    if version := re.search(
-        r"DuckLake.*version.*?([\w.]+).*(?:newer|not supported|unsupported)", text
-    ):
+    if version := re.search(r"catalog version is ([\w.]+), but .* requires version ([\w.]+)", text):
         return (
-            f"The lake was made by another version of DuckLake ({version[1]}) than the one "
-            "installed. Upgrade Lakebed (`git pull && make build`); nothing was changed."
+            f"The lake was made by another version of DuckLake: its catalogue is {version[1]}, "
+            f"this one reads {version[2]}. Use the Lakebed it was made with, or upgrade this one; "
+            "nothing was changed."
         )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
         return (
@@ -50,6 +49,8 @@ def explain(error: BaseException) -> str | None:
             "Another writer changed the same tables first, so this one was rolled back. Run the "
             "same command again: it continues where the other ended."
         )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
     return None
 
 
