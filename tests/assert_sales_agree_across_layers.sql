@@ -33,7 +33,7 @@ with totals as (
 
 final as (
     select * from totals
-    where sales_value != (select max(sales_value) from totals)
+    where sales_value != (select max(every_level.sales_value) from totals as every_level)
 )
 
 select * from final
