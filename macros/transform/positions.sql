@@ -55,7 +55,23 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- Condition for a model with that pre-hook: only the batches it has not read. Cost follows new data.
+{#- Hook of a model that takes in files: an update of one row in the model's transaction, so that of
+    two builds that load at once the later one conflicts, and fails with nothing changed. A
+    pre-hook of SQL models (what it reads is then read in the transaction, too); in a Python model,
+    whose rows dbt-duckdb first writes elsewhere, it does nothing but as a post-hook.
+    Engines: DuckDB, Spark. Example: pre_hook: "{{ lakebed.fence() }}" -#}
+{% macro fence(after=false) %}
+    {%- if execute and (after or model.language != 'python') -%}
+    merge into {{ lakebed.positions() }} as position
+    using (select '{{ model.name }}' as model, 'landing' as source) as fence
+    on position.model = fence.model and position.source = fence.source
+    when matched then update set previous_batch = position.batch, batch = position.batch + 1
+    when not matched then insert (model, source, previous_batch, batch)
+        values (fence.model, fence.source, 0, 1)
+    {%- endif -%}
+{% endmacro %}
+
+{#- Condition for a model with advance_position: only the batches it has not read. Cost follows new data.
     Arguments: source, the relation read; column, where its batch stands.
     Returns: a SQL condition; `true` on the first build and on a full refresh.
     Example: where {{ lakebed.new_batches(ref('bronze_shop__orders')) }} -#}
