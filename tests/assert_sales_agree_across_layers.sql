@@ -1,3 +1,4 @@
+{{ config(meta={'patterns': ['pat-completeness-check']}) }}
 -- Every level of sales adds up to what silver holds, to the cent.
 with totals as (
     select

@@ -63,7 +63,7 @@ class Run:
 class DbtProject:
     """A dbt project in `folder`, made of `files` (path to text) and of a lake of its own.
 
-    `vars` are project variables (`lakebed_reference` is false unless given), `config` is merged
+    `vars` are project variables, `config` is merged
     into dbt_project.yml at its top level. Relations are in schema `main`, unless a model
     says otherwise.
     """
@@ -80,18 +80,17 @@ class DbtProject:
             "version": "1.0.0",
             "config-version": 2,
             "profile": NAME,
-            "vars": {"lakebed_reference": False, **(vars or {})},
+            "vars": dict(vars or {}),
             "flags": {
                 "send_anonymous_usage_stats": False,
                 "require_generic_test_arguments_property": True,
             },
             **(config or {}),
         }
-        # dbt reads variables of a package's own dbt_project.yml from the command line only, so
-        # a project that wants none of Lakebed's models says so in its own file.
-        for kind in ("models", "seeds", "snapshots", "data_tests"):
+        # A project that wants none of Lakebed's models says so, kind by kind.
+        for kind in ("models", "seeds", "snapshots", "data_tests", "exposures"):
             own = project.setdefault(kind, {})
-            own["lakebed"] = {"+enabled": project["vars"]["lakebed_reference"]}
+            own["lakebed"] = {"+enabled": False}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dbt_project.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
         self._place(folder)
