@@ -40,10 +40,7 @@ def explain(error: BaseException) -> str | None:
     if "Permission denied" in text:
         return f"{_first_line(text)} Check who owns the folder (LAKEBED_HOME, LAKEBED_LANDING)."
     if "could not connect to server" in text or "Unable to connect to Postgres" in text:
-        return (
-            "The catalogue's PostgreSQL cannot be reached: check LAKEBED_POSTGRES "
-            f"({_first_line(text)})"
-        )
+        return "The catalogue's PostgreSQL cannot be reached: check LAKEBED_POSTGRES."
     if "Transaction conflict" in text:
         return (
             "Another writer changed the same tables first, so this one was rolled back. Run the "

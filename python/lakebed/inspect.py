@@ -83,7 +83,7 @@ def status(lake: Lake, project: Path) -> None:
             " order by snapshot_id desc limit 1"
         ).fetchone() or (0, None)
         console.print(
-            f"\nLake: {lake.path.removeprefix('ducklake:')}, target {lake.target}, "
+            f"\nLake: {lake.place}, target {lake.target}, "
             f"version {snapshot} of {when:%Y-%m-%d %H:%M:%S} UTC"
         )
         console.print(_last_build(project))

@@ -27,6 +27,11 @@ class Lake:
         file = catalogue_file(self.path)
         return file is None or file.exists()
 
+    @property
+    def place(self) -> str:
+        """Where the catalogue is, fit to print: a connection string may hold a password."""
+        return str(catalogue_file(self.path) or "PostgreSQL")
+
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection with the lake as its default catalogue, in UTC.
 

@@ -76,13 +76,13 @@ def test_history_current_and_previous_agree(whole_year: Lakehouse) -> None:
     assert whole_year.query(
         """
         select count(*)
-        from gold.dim_household_segments as then
+        from gold.dim_household_segments as version
         inner join gold.dim_households as now
-            on then.household_id = now.household_id and now.is_current
+            on version.household_id = now.household_id and now.is_current
         left join gold.dim_households as before
-            on then.household_id = before.household_id and then.valid_from = before.valid_to
-        where then.segment_current != now.segment
-            or then.segment_previous is distinct from before.segment
+            on version.household_id = before.household_id and version.valid_from = before.valid_to
+        where version.segment_current != now.segment
+            or version.segment_previous is distinct from before.segment
         """
     ) == [(0,)]
     assert whole_year.query(
