@@ -126,7 +126,7 @@ def stress(home: Path, threads: int, seed: int, schemas: str = "each") -> Counte
         env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
     )
     if kill:
-        while process.poll() is None and not acks.exists():
+        while process.poll() is None and not (acks.exists() and acks.stat().st_size):
             time.sleep(0.01)
         time.sleep(choice.uniform(0.0, 1.2))
         process.kill()
