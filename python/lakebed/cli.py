@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lakebed.errors import UserError, explain
+from lakebed.ingest.cli import app as ingest
 from lakebed.sample.cli import app as sample
 
 app = typer.Typer(
@@ -18,9 +19,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sample, name="sample")
+app.add_typer(ingest, name="ingest")
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
+ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 class Format(str, Enum):
@@ -36,6 +39,7 @@ def sql(
     limit: Annotated[int, typer.Option(min=1, help="Rows of a table.")] = 100,
     target: Target = None,
     project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Ask the lake.
 
@@ -44,11 +48,13 @@ def sql(
     from lakebed import inspect
     from lakebed.project import open_lake
 
-    inspect.sql(open_lake(target, project_dir), query, form.value, limit)
+    inspect.sql(open_lake(target, project_dir, profiles_dir), query, form.value, limit)
 
 
 @app.command()
-def status(target: Target = None, project_dir: ProjectDir = None) -> None:
+def status(
+    target: Target = None, project_dir: ProjectDir = None, profiles_dir: ProfilesDir = None
+) -> None:
     """Tables, rows, sizes, the last build, what was refused and why, what to try next.
 
     Example: lakebed status
@@ -56,7 +62,8 @@ def status(target: Target = None, project_dir: ProjectDir = None) -> None:
     from lakebed import inspect
     from lakebed.project import open_lake, project_folder
 
-    inspect.status(open_lake(target, project_dir), project_folder(project_dir))
+    lake = open_lake(target, project_dir, profiles_dir)
+    inspect.status(lake, project_folder(project_dir))
 
 
 @app.command()
