@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -116,7 +117,7 @@ def _tables(
 
 
 def _last_build(project: Path) -> str:
-    file = project / "target" / "run_results.json"
+    file = project / os.environ.get("DBT_TARGET_PATH", "target") / "run_results.json"
     if not file.is_file():
         return "Last build: not known here"
     run = json.loads(file.read_text())

@@ -151,7 +151,7 @@ def _last_batch(lake: Lake) -> str:
         rows = connection.execute(
             "select batch_id, status, count(*), sum(bytes), sum(rows) from bronze.landing__files"
             " where batch_id = (select max(batch_id) from bronze.landing__files)"
-            " group by all order by status = 'ready' desc, status"
+            " group by batch_id, status order by status != 'ready', status"
         ).fetchall()
     states = ", ".join(f"{files} {state}" for _, state, files, *_ in rows)
     size, lines = sum(row[3] for row in rows), sum(row[4] for row in rows if row[1] == "ready")
