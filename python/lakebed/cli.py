@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -98,11 +99,18 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wants; Python must not write to the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
         line = explain(error)
         if line is None:
             raise
-        print(f"Error: {line}", file=sys.stderr)
-        sys.exit(1)
+        _fail(line)
+
+
+def _fail(line: str) -> None:
+    print(f"Error: {line}", file=sys.stderr)
+    sys.exit(1)

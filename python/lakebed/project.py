@@ -66,13 +66,7 @@ def open_lake(
 ) -> Lake:
     """The lake of a target (DBT_TARGET or the profile's default when None). Raises UserError."""
     project = project_folder(folder)
-    name, outputs, default = _profile(project, profiles)
-    chosen = target or os.environ.get("DBT_TARGET") or default
-    if chosen not in outputs:
-        raise UserError(
-            f"The profile '{name}' has no target '{chosen}'; it has {', '.join(sorted(outputs))}."
-        )
-    output = outputs[chosen]
+    chosen, output = _output(project, profiles, target)
     for attachment in output.get("attach") or []:
         if str(attachment.get("path", "")).lower().startswith("ducklake:"):
             path = _anchored(str(attachment["path"]), project)
@@ -96,24 +90,34 @@ def profiles_folder(project: Path, folder: Path | None = None) -> Path:
     )
 
 
-def _profile(project: Path, folder: Path | None = None) -> tuple[str, dict[str, Any], str]:
+def _output(project: Path, folder: Path | None, target: str | None) -> tuple[str, dict[str, Any]]:
+    """A target's name and its settings, rendered. Other targets are left alone, as in dbt: they
+    may need variables that are not set here."""
     # dbt's own renderer, so that env_var() means here what it means there.
     from dbt.config.renderer import ProfileRenderer
     from dbt_common.context import set_invocation_context
     from dbt_common.exceptions import DbtBaseException
 
     set_invocation_context(os.environ)
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text())
-    name = settings.get("profile") or settings["name"]
+    render = ProfileRenderer({}).render_data
     file = profiles_folder(project, folder) / "profiles.yml"
-    profiles = yaml.safe_load(file.read_text()) or {}
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+    profiles = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    name = settings.get("profile") or settings["name"]
     if name not in profiles:
         raise UserError(f"{file} has no profile '{name}'.")
+    outputs = profiles[name].get("outputs") or {}
     try:
-        profile = ProfileRenderer({}).render_data(profiles[name])
+        default = render(profiles[name].get("target", "default"))
+        chosen = target or os.environ.get("DBT_TARGET") or default
+        if chosen not in outputs:
+            raise UserError(
+                f"The profile '{name}' has no target '{chosen}'; it has "
+                f"{', '.join(sorted(outputs))}."
+            )
+        return chosen, render(outputs[chosen])
     except DbtBaseException as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from error
-    return name, profile.get("outputs") or {}, profile.get("target") or "default"
 
 
 def _anchored(path: str, project: Path) -> str:

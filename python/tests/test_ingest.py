@@ -221,7 +221,10 @@ def test_a_watcher_waits_for_its_turn_and_for_a_threshold(
     lakehouse: Lakehouse, holder: subprocess.Popen[str]
 ) -> None:
     watcher = subprocess.Popen(
-        ["lakebed", *"ingest files --watch 0.2 --min-files 2 --max-age 3600".split()],
+        [
+            "lakebed",
+            *["ingest", "files", "--watch", "0.2", "--min-files", "2", "--max-age", "3600"],
+        ],
         cwd=REPO,
         env={**lakehouse.environment(), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
