@@ -31,9 +31,9 @@
     {%- set rows = [] -%}
     {%- for profile in profiles -%}
         {%- do rows.append('(' ~ [
-            stamp, lakebed.string_literal(profile.schema), lakebed.string_literal(profile.table), profile.row_count,
-            lakebed.string_literal(profile.columns), lakebed.string_literal(tojson(profile.nulls)),
-            lakebed.string_literal(profile.event_column) if profile.event_column else 'null',
+            stamp, lakebed.text_literal(profile.schema), lakebed.text_literal(profile.table), profile.row_count,
+            lakebed.text_literal(profile.columns), lakebed.text_literal(tojson(profile.nulls)),
+            lakebed.text_literal(profile.event_column) if profile.event_column else 'null',
             "cast('" ~ profile.newest_event ~ "' as timestamp)" if profile.newest_event else 'null',
         ] | join(', ') ~ ')') -%}
     {%- endfor -%}
@@ -41,9 +41,9 @@
     {%- set rows = [] -%}
     {%- for check in checks -%}
         {%- do rows.append('(' ~ [
-            stamp, lakebed.string_literal(check.schema), lakebed.string_literal(check.table),
-            lakebed.string_literal(check.name), lakebed.string_literal(check.column), lakebed.string_literal(check.status),
-            lakebed.string_literal(check.observed), lakebed.string_literal(check.expected),
+            stamp, lakebed.text_literal(check.schema), lakebed.text_literal(check.table),
+            lakebed.text_literal(check.name), lakebed.text_literal(check.column), lakebed.text_literal(check.status),
+            lakebed.text_literal(check.observed), lakebed.text_literal(check.expected),
         ] | join(', ') ~ ')') -%}
     {%- endfor -%}
     {%- if rows %}{% do run_query('insert into ' ~ lakebed.ops_relation('table_checks') ~ ' values ' ~ rows | join(', ')) %}{% endif -%}

@@ -41,7 +41,7 @@ from (
             {%- for column in tracked %},
             lag({{ column }}) over (partition by {{ key_list }} order by {{ valid_from }}) as _before_{{ column }},
             case
-                when lag({{ column }}) over (partition by {{ key_list }} order by {{ valid_from }}) is distinct from {{ column }} then 1
+                when (lag({{ column }}) over (partition by {{ key_list }} order by {{ valid_from }}) is distinct from {{ column }}) then 1
                 else 0
             end as _starts_{{ column }}
             {%- endfor %}

@@ -1,16 +1,19 @@
 """dbt-duckdb plugin: prepares each DuckDB connection of a dbt run.
 
 Loads DuckLake (and PostgreSQL for the `team` target) from their PyPI packages,
-so that no build depends on DuckDB's extension server, and makes the folder that a
-new lake's catalogue lies in.
+so that no build depends on DuckDB's extension server; makes the folder that a new
+lake's catalogue lies in; and says in one line why a lake cannot be opened.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt_common.exceptions import DbtRuntimeError
 
+from lakebed.errors import explain
 from lakebed.lake import catalogue_file, load_extensions
 
 
@@ -22,4 +25,13 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
         for attachment in self.creds.attach or []:
             catalogue = catalogue_file(attachment.path)
             if catalogue:
-                catalogue.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    catalogue.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise DbtRuntimeError(explain(error) or str(error)) from None
+            # dbt attaches after this, and would answer a failure with a traceback.
+            try:
+                conn.execute(attachment.to_sql())
+                conn.execute(f'detach "{attachment.alias}"')
+            except duckdb.Error as error:
+                raise DbtRuntimeError(explain(error) or str(error)) from None

@@ -34,8 +34,8 @@ def explain(error: BaseException) -> str | None:
     if version := re.search(r"catalog version is ([\w.-]+), .*requires version ([\w.-]+)", text):
         newer = _numbers(version[1]) > _numbers(version[2])
         return (
-            f"The lake's catalogue has DuckLake version {version[1]}, this Lakebed reads "
-            f"{version[2]}: nothing was changed. "
+            f"The lake was made by another version of DuckLake: its catalogue is {version[1]}, "
+            f"this one reads {version[2]}; nothing was changed. "
             + (
                 "Upgrade Lakebed (`git pull && make build`)."
                 if newer
@@ -72,6 +72,8 @@ def explain(error: BaseException) -> str | None:
             "Another writer changed the same tables first, so this one was rolled back. Run the "
             "same command again: it continues where the other ended."
         )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
     return None
 
 

@@ -63,14 +63,14 @@ def test_a_lake_in_use_names_the_process(catalogue: Path) -> None:
 def test_a_lake_of_a_newer_ducklake_asks_for_an_upgrade(catalogue: Path) -> None:
     set_version(catalogue, "9.9")
     line = refused(catalogue)
-    assert "DuckLake version 9.9, this Lakebed reads 1.0" in line
+    assert "its catalogue is 9.9, this one reads 1.0" in line
     assert "Upgrade Lakebed" in line
 
 
 def test_a_lake_of_an_older_ducklake_asks_for_a_migration(catalogue: Path) -> None:
     set_version(catalogue, "0.3")
     line = refused(catalogue)
-    assert "DuckLake version 0.3" in line
+    assert "its catalogue is 0.3" in line
     assert "AUTOMATIC_MIGRATION" in line
 
 

@@ -1,4 +1,15 @@
-{#- The number of different values (in each group) is below `value`. -#}
-{% test expect_column_distinct_count_to_be_less_than(model, column_name, value, quote_values=false, group_by=none, row_condition=none) %}
-    {{ lakebed.groups_breaking(model, 'count(distinct ' ~ column_name ~ ') < ' ~ value, group_by, row_condition) }}
+{#- Generic test: the number of distinct values, NULL not counted, is below a value. Arguments:
+    column_name, value, group_by, row_condition (see _expectations.yml). Returns: what breaks
+    it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_distinct_count_to_be_less_than: {arguments: {value: 3}} -#}
+{% test expect_column_distinct_count_to_be_less_than(
+    model,
+    column_name,
+    value,
+    group_by=none,
+    row_condition=none
+) %}
+    {{ lakebed.expectation_groups(
+        model, 'count(distinct ' ~ column_name ~ ')', 'observed < ' ~ value, group_by, row_condition
+    ) }}
 {% endtest %}

@@ -1,21 +1,13 @@
-{#- Every member of the set occurs. -#}
-{% test expect_column_distinct_values_to_contain_set(model, column_name, value_set, quote_values=true, row_condition=none) %}
-    with found as (
-        select distinct {{ column_name }} as value_found
-        from {{ model }}
-        where {{ column_name }} is not null
-            {%- if row_condition %}
-            and ({{ row_condition }})
-            {%- endif %}
-    ),
-
-    wanted as (
-        {%- for value in value_set %}
-        select {{ lakebed.literals([value], quote_values) }} as value_wanted
-        {{ 'union' if not loop.last }}
-        {%- endfor %}
-    )
-
-    select value_wanted as missing from wanted
-    where value_wanted not in (select value_found from found)
+{#- Generic test: every value of a set occurs in the column. Arguments: column_name, value_set,
+    quote_values, row_condition (see _expectations.yml). Returns: what breaks it, one row each.
+    Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_distinct_values_to_contain_set: {arguments: {value_set: [a, b]}} -#}
+{% test expect_column_distinct_values_to_contain_set(
+    model,
+    column_name,
+    value_set,
+    quote_values=true,
+    row_condition=none
+) %}
+    {{ lakebed.expectation_missing_values(model, column_name, value_set, quote_values, row_condition) }}
 {% endtest %}

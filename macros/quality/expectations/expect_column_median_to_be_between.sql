@@ -1,4 +1,17 @@
-{#- The median (of each group) is within bounds. -#}
-{% test expect_column_median_to_be_between(model, column_name, min_value=none, max_value=none, group_by=none, row_condition=none, strictly=false) %}
-    {{ lakebed.groups_breaking(model, lakebed.between(lakebed.quantile(column_name, 0.5), min_value, max_value, strictly), group_by, row_condition) }}
+{#- Generic test: the median of a numeric column is between two bounds, in every group. NULLs are
+    ignored; no value at all passes. Arguments: column_name, min_value, max_value, group_by,
+    row_condition, strictly (see _expectations.yml). Returns: what breaks it, one row each.
+    Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_median_to_be_between: {arguments: {min_value: 0, max_value: 100}} -#}
+{% test expect_column_median_to_be_between(
+    model,
+    column_name,
+    min_value=none,
+    max_value=none,
+    group_by=none,
+    row_condition=none,
+    strictly=false
+) %}
+    {%- set holds = lakebed.expectation_bounds('observed', min_value, max_value, strictly) -%}
+    {{ lakebed.expectation_groups(model, lakebed.percentile(column_name, 0.5), holds, group_by, row_condition) }}
 {% endtest %}

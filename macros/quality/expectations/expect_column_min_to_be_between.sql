@@ -1,4 +1,16 @@
-{#- The smallest value (of each group) is within bounds. -#}
-{% test expect_column_min_to_be_between(model, column_name, min_value=none, max_value=none, group_by=none, row_condition=none, strictly=false) %}
-    {{ lakebed.groups_breaking(model, lakebed.between('min(' ~ column_name ~ ')', min_value, max_value, strictly), group_by, row_condition) }}
+{#- Generic test: the smallest value is between two bounds. NULLs are ignored; no value at all
+    passes. Arguments: column_name, min_value, max_value, group_by, row_condition, strictly (see
+    _expectations.yml). Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_min_to_be_between: {arguments: {min_value: 0, max_value: 100}} -#}
+{% test expect_column_min_to_be_between(
+    model,
+    column_name,
+    min_value=none,
+    max_value=none,
+    group_by=none,
+    row_condition=none,
+    strictly=false
+) %}
+    {%- set holds = lakebed.expectation_bounds('observed', min_value, max_value, strictly) -%}
+    {{ lakebed.expectation_groups(model, 'min(' ~ column_name ~ ')', holds, group_by, row_condition) }}
 {% endtest %}

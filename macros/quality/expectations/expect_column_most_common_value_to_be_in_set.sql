@@ -1,29 +1,40 @@
-{#- The top_n most common values are in the set; with ties_okay one of those tied at a rank is enough. -#}
-{% test expect_column_most_common_value_to_be_in_set(model, column_name, value_set, top_n=1, quote_values=true, data_type="string", row_condition=none, ties_okay=false) %}
-    with counted as (
+{#- Generic test: the most common value (or the `top_n`-th) is one of a set. Of equally common
+    values the smallest comes first; NULL passes. Arguments: column_name, value_set, top_n,
+    quote_values, data_type, row_condition (see _expectations.yml). Returns: what breaks it, one
+    row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_most_common_value_to_be_in_set: {arguments: {value_set: [a], top_n: 1}} -#}
+{% test expect_column_most_common_value_to_be_in_set(
+    model,
+    column_name,
+    value_set,
+    top_n,
+    quote_values=true,
+    data_type='decimal',
+    row_condition=none
+) %}
+    {%- set value_field = column_name if quote_values else 'cast(' ~ column_name ~ ' as ' ~ data_type ~ ')' %}
+    with value_counts as (
         select
-            {{ column_name }} as value_found,
-            dense_rank() over (order by count(*) desc) as rank_found
+            {{ value_field }} as value_field,
+            count(*) as value_count
         from {{ model }}
-        where {{ column_name }} is not null
-            {%- if row_condition %}
-            and ({{ row_condition }})
-            {%- endif %}
-        group by {{ column_name }}
+        {%- if row_condition %}
+        where {{ row_condition }}
+        {%- endif %}
+        group by {{ value_field }}
     ),
 
-    judged as (
+    ranked as (
         select
-            value_found,
-            rank_found,
-            cast(value_found as {{ data_type }}) in ({{ lakebed.literals(value_set, quote_values) }}) as is_in_set
-        from counted
-        where rank_found <= {{ top_n }}
+            value_field,
+            value_count,
+            row_number() over (order by value_count desc, value_field asc nulls last) as value_rank
+        from value_counts
     )
 
-    select * from judged
-    where not is_in_set
-        {%- if ties_okay %}
-        and rank_found not in (select rank_found from judged where is_in_set)
-        {%- endif %}
+    select * from ranked
+    where
+        value_rank = {{ top_n }}
+        and value_field is not null
+        and not {{ lakebed.expectation_in_set('value_field', value_set, quote_values) }}
 {% endtest %}

@@ -1,21 +1,18 @@
-{#- Along sort_column (in each group) every value is smaller than the one before, or equal when not strictly; with `step`, by exactly that much. -#}
-{% test expect_column_values_to_be_decreasing(model, column_name, sort_column=none, strictly=true, row_condition=none, group_by=none, step=none) %}
-    with ordered as (
-        select
-            {{ column_name }} as value_here,
-            lag({{ column_name }}) over (
-                {{ 'partition by ' ~ ([group_by] if group_by is string else group_by) | join(', ') if group_by }}
-                order by {{ sort_column or column_name }}
-            ) as value_before
-        from {{ model }}
-        {%- if row_condition %}
-        where {{ row_condition }}
-        {%- endif %}
-    )
-
-    select * from ordered
-    where not (value_here <{{ '' if strictly else '=' }} value_before)
-        {%- if step is not none %}
-        or abs(value_here - value_before) != {{ step }}
-        {%- endif %}
+{#- Generic test: values fall from row to row (or stay, if not strictly). NULLs are left out.
+    Arguments: column_name, sort_column, strictly, row_condition, group_by, step (see
+    _expectations.yml). Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_values_to_be_decreasing: {arguments: {sort_column: id}} -#}
+{% test expect_column_values_to_be_decreasing(
+    model,
+    column_name,
+    sort_column=none,
+    strictly=true,
+    row_condition=none,
+    group_by=none,
+    step=none
+) %}
+    {{ lakebed.expectation_ordered(
+        model, column_name, '<' ~ ('' if strictly else '='), 'value_field_lag - value_field',
+        sort_column, row_condition, group_by, step
+    ) }}
 {% endtest %}

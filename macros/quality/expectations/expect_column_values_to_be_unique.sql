@@ -1,13 +1,6 @@
-{#- No value occurs twice; NULLs may. -#}
+{#- Generic test: no value occurs twice. NULLs pass. Arguments: column_name, row_condition (see
+    _expectations.yml). Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: data_tests: [lakebed.expect_column_values_to_be_unique] -#}
 {% test expect_column_values_to_be_unique(model, column_name, row_condition=none) %}
-    select
-        {{ column_name }},
-        count(*) as occurrences
-    from {{ model }}
-    where {{ column_name }} is not null
-        {%- if row_condition %}
-        and ({{ row_condition }})
-        {%- endif %}
-    group by {{ column_name }}
-    having count(*) > 1
+    {{ lakebed.test_expect_compound_columns_to_be_unique(model, [column_name], row_condition=row_condition) }}
 {% endtest %}

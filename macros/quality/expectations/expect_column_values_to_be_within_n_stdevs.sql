@@ -1,21 +1,36 @@
-{#- Every value, or the sum of every group, is within n standard deviations of their mean. -#}
+{#- Generic test: values, or their sums by group, are within n sample standard deviations of their
+    mean. NULLs pass. Arguments: column_name, group_by, sigma_threshold (see _expectations.yml).
+    Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_values_to_be_within_n_stdevs: {arguments: {group_by: [day], sigma_threshold: 3}} -#}
 {% test expect_column_values_to_be_within_n_stdevs(model, column_name, group_by=none, sigma_threshold=3) %}
-    {%- set groups = [] if not group_by else ([group_by] if group_by is string else group_by) %}
-    with metrics as (
+    {%- set groups = lakebed.expectation_list(group_by) %}
+    with metric_values as (
         select
-            {{ groups | join(', ') ~ ',' if groups }}
-            {{ 'sum(' ~ column_name ~ ')' if groups else column_name }} as metric
+            {%- for group in groups %}
+            {{ group }} as col_{{ loop.index }},
+            {%- endfor %}
+            {{ 'sum(' ~ column_name ~ ')' if groups else column_name }} as metric_value
         from {{ model }}
-        {{ 'group by ' ~ groups | join(', ') if groups }}
+        {%- if groups %}
+        group by {{ groups | join(', ') }}
+        {%- endif %}
     ),
 
-    scored as (
+    moments as (
         select
             *,
-            (metric - avg(metric) over ()) / nullif(stddev_samp(metric) over (), 0) as sigma
-        from metrics
+            avg(metric_value) over () as metric_average,
+            stddev_samp(metric_value) over () as metric_stddev
+        from metric_values
+    ),
+
+    scores as (
+        select
+            *,
+            (metric_value - metric_average) / nullif(metric_stddev, 0) as metric_sigma
+        from moments
     )
 
-    select * from scored
-    where abs(sigma) > {{ sigma_threshold }}
+    select * from scores
+    where abs(metric_sigma) > {{ sigma_threshold }}
 {% endtest %}

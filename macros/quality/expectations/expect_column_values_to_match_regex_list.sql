@@ -1,6 +1,19 @@
-{#- Every value matches any (or all) of the regular expressions. -#}
-{% test expect_column_values_to_match_regex_list(model, column_name, regex_list, match_on="any", row_condition=none, is_raw=false, flags="") %}
+{#- Generic test: every value matches any (or all) of several regular expressions. NULLs pass.
+    Arguments: column_name, regex_list, match_on, row_condition, is_raw, flags (see
+    _expectations.yml). Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_values_to_match_regex_list: {arguments: {regex_list: ['A']}} -#}
+{% test expect_column_values_to_match_regex_list(
+    model,
+    column_name,
+    regex_list,
+    match_on='any',
+    row_condition=none,
+    is_raw=false,
+    flags=''
+) %}
     {%- set matches = [] -%}
-    {%- for regex in regex_list %}{% do matches.append(lakebed.regex_matches(column_name, regex, flags)) %}{% endfor %}
-    {{ lakebed.rows_breaking(model, '(' ~ matches | join(' or ' if match_on == 'any' else ' and ') ~ ')', row_condition) }}
+    {%- for pattern in regex_list -%}
+        {%- do matches.append(lakebed.matches_regex(column_name, pattern, flags)) -%}
+    {%- endfor -%}
+    {{ lakebed.expectation_rows(model, matches | join(' and ' if match_on == 'all' else ' or '), row_condition) }}
 {% endtest %}

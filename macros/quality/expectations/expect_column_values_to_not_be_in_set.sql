@@ -1,4 +1,13 @@
-{#- No value is in the set. -#}
-{% test expect_column_values_to_not_be_in_set(model, column_name, value_set, quote_values=true, row_condition=none) %}
-    {{ lakebed.rows_breaking(model, column_name ~ ' not in (' ~ lakebed.literals(value_set, quote_values) ~ ')', row_condition) }}
+{#- Generic test: no value is one of a set. NULLs pass unless the set has a null. Arguments:
+    column_name, value_set, quote_values, row_condition (see _expectations.yml). Returns: what
+    breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_column_values_to_not_be_in_set: {arguments: {value_set: [a, b]}} -#}
+{% test expect_column_values_to_not_be_in_set(
+    model,
+    column_name,
+    value_set,
+    quote_values=true,
+    row_condition=none
+) %}
+    {{ lakebed.expectation_rows(model, 'not ' ~ lakebed.expectation_in_set(column_name, value_set, quote_values), row_condition) }}
 {% endtest %}

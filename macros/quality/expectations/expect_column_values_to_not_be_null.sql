@@ -1,4 +1,6 @@
-{#- No value is NULL. -#}
+{#- Generic test: no value is NULL. Arguments: column_name, row_condition (see _expectations.yml).
+    Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: data_tests: [lakebed.expect_column_values_to_not_be_null] -#}
 {% test expect_column_values_to_not_be_null(model, column_name, row_condition=none) %}
-    {{ lakebed.rows_breaking(model, column_name ~ ' is not null', row_condition) }}
+    {{ lakebed.expectation_rows(model, column_name ~ ' is not null', row_condition) }}
 {% endtest %}

@@ -1,7 +1,8 @@
-{#- All these columns are there. -#}
-{% test expect_table_columns_to_contain_set(model, column_list, transform="upper") %}
-    {%- set names = lakebed.column_names(model, transform) -%}
-    {%- set offences = [] -%}
-    {%- for column in column_list if execute and lakebed.transformed(column, transform) not in names %}{% do offences.append(column) %}{% endfor %}
-    {{ lakebed.offences(offences) }}
+{#- Generic test: the table has all of these columns. Arguments: column_list, transform (see
+    _expectations.yml). Returns: what breaks it, one row each. Engines: DuckDB, Spark.
+    Example: lakebed.expect_table_columns_to_contain_set: {arguments: {column_list: [id]}} -#}
+{% test expect_table_columns_to_contain_set(model, column_list, transform='upper') %}
+    {%- set names = lakebed.expectation_columns(model, transform) -%}
+    {%- set wanted = column_list | map(transform) | list -%}
+    {{ lakebed.expectation_names(wanted | reject('in', names) | list, 'missing_column') }}
 {% endtest %}

@@ -17,7 +17,18 @@ final as (
         cast(date_trunc('month', date_day) as date) as month_start_date
     from days
     union all
-    select -1, 'Unknown', 'Unknown', null, null, null, null, null, null, null, null
+    select
+        -1,
+        'Unknown',
+        'Unknown',
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null
 )
 
 select * from final
