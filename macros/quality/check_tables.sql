@@ -11,6 +11,12 @@
     {%- do run_query('create table if not exists ' ~ lakebed.ops_relation('table_checks') ~ ' (invocation_id ' ~ text ~ ', checked_at timestamp, table_schema ' ~ text ~ ', table_name ' ~ text ~ ', check_name ' ~ text ~ ', column_name ' ~ text ~ ', status ' ~ text ~ ', observed ' ~ text ~ ', expected ' ~ text ~ ')') -%}
 {% endmacro %}
 
+{#- Whether this run has been checked: two hooks (a package's and the project's) check it once. -#}
+{% macro checked_already() %}
+    {%- set rows = run_query('select count(*) from ' ~ lakebed.ops_relation('table_profiles') ~ " where invocation_id = '" ~ invocation_id ~ "'").rows -%}
+    {{- return(rows[0][0] | int > 0) -}}
+{% endmacro %}
+
 {#- The last ten profiles of each table, newest first: {schema.table: [{row_count, columns, nulls}]}. -#}
 {% macro profile_history() %}
     {%- set rows = run_query(

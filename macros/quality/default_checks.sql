@@ -18,6 +18,7 @@
         {%- set tables = lakebed.checkable(results) -%}
         {%- if tables -%}
             {%- do lakebed.create_check_tables() -%}
+            {%- if lakebed.checked_already() %}{{ return('') }}{% endif -%}
             {%- set history = lakebed.profile_history() -%}
             {%- set profiles = [] -%}
             {%- set checks = [] -%}
@@ -97,12 +98,16 @@ from {{ relation }}
     {%- set same_schema = last is none or last.columns == profile.columns -%}
     {%- do checks.append({'name': 'schema', 'column': '', 'status': 'pass' if same_schema else 'warn', 'observed': profile.columns, 'expected': last.columns if last else 'first run'}) -%}
 
-    {%- set emptied = last is not none and last.row_count > 0 and profile.row_count == 0 -%}
-    {%- do checks.append({'name': 'completeness', 'column': '', 'status': 'fail' if emptied else 'pass', 'observed': profile.row_count ~ ' rows', 'expected': 'some rows' if last and last.row_count > 0 else 'first run or none'}) -%}
+    {#- Against all runs that are kept, not the last alone: what was wrong yesterday is wrong today. -#}
+    {%- set had_rows = history | selectattr('row_count', 'gt', 0) | list -%}
+    {%- set emptied = had_rows | length > 0 and profile.row_count == 0 -%}
+    {%- do checks.append({'name': 'completeness', 'column': '', 'status': 'fail' if emptied else 'pass', 'observed': profile.row_count ~ ' rows', 'expected': 'some rows' if had_rows else 'first run or none'}) -%}
     {%- for name, nulls in profile.nulls.items() -%}
         {%- set declared = node.columns.get(name) -%}
         {%- set not_null = declared and (declared.constraints or []) | selectattr('type', 'equalto', 'not_null') | list | length > 0 -%}
-        {%- set had_values = last is not none and last.nulls.get(name, last.row_count) < last.row_count -%}
+        {%- set with_values = [] -%}
+        {%- for old in had_rows if old.nulls.get(name, old.row_count) < old.row_count %}{% do with_values.append(old) %}{% endfor -%}
+        {%- set had_values = with_values | length > 0 -%}
         {%- if not_null and nulls > 0 -%}
             {%- do checks.append({'name': 'completeness', 'column': name, 'status': 'fail', 'observed': nulls ~ ' NULL', 'expected': 'not null'}) -%}
         {%- elif had_values and profile.row_count > 0 and nulls == profile.row_count -%}

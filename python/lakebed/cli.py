@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from lakebed.errors import UserError, explain
+from lakebed.ingest.cli import app as ingest
 from lakebed.sample.cli import app as sample
 
 app = typer.Typer(
@@ -18,9 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sample, name="sample")
+app.add_typer(ingest, name="ingest")
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
+ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 class Format(str, Enum):
@@ -36,6 +40,7 @@ def sql(
     limit: Annotated[int, typer.Option(min=1, help="Rows of a table.")] = 100,
     target: Target = None,
     project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Ask the lake.
 
@@ -44,11 +49,13 @@ def sql(
     from lakebed import inspect
     from lakebed.project import open_lake
 
-    inspect.sql(open_lake(target, project_dir), query, form.value, limit)
+    inspect.sql(open_lake(target, project_dir, profiles_dir), query, form.value, limit)
 
 
 @app.command()
-def status(target: Target = None, project_dir: ProjectDir = None) -> None:
+def status(
+    target: Target = None, project_dir: ProjectDir = None, profiles_dir: ProfilesDir = None
+) -> None:
     """Tables, rows, sizes, the last build, what was refused and why, what to try next.
 
     Example: lakebed status
@@ -56,43 +63,8 @@ def status(target: Target = None, project_dir: ProjectDir = None) -> None:
     from lakebed import inspect
     from lakebed.project import open_lake, project_folder
 
-    inspect.status(open_lake(target, project_dir), project_folder(project_dir))
-
-
-ingest = typer.Typer(no_args_is_help=True, help="Take in what has arrived.")
-app.add_typer(ingest, name="ingest")
-
-
-@ingest.callback()
-def _ingest() -> None:
-    """Take in what has arrived."""
-
-
-@ingest.command()
-def files(
-    landing: Annotated[
-        Path, typer.Option(envvar="LAKEBED_LANDING", help="The landing folder.")
-    ] = Path("data/landing"),
-    max_files: Annotated[int, typer.Option(min=0, help="Files of a batch; 0: no limit.")] = 0,
-    max_bytes: Annotated[int, typer.Option(min=0, help="Bytes of a batch; 0: no limit.")] = 0,
-    watch: Annotated[float, typer.Option(min=0, help="Look every so many seconds; 0: once.")] = 0,
-    min_files: Annotated[int, typer.Option(min=1, help="With --watch: wait for so many.")] = 1,
-    min_bytes: Annotated[int, typer.Option(min=0, help="... or so many bytes.")] = 0,
-    max_age: Annotated[float, typer.Option(min=0, help="... or a file this old, seconds.")] = 60,
-    target: Target = None,
-    project_dir: ProjectDir = None,
-) -> None:
-    """Load new files into bronze, in batches; each file once, a bad one never holds up a good one.
-
-    Example: lakebed ingest files --watch 5 --min-files 50 --max-age 300
-    """
-    from lakebed.ingest import Trigger, ingest_files
-    from lakebed.project import open_lake, project_folder
-
-    trigger = Trigger(min_files, min_bytes, max_age) if watch else Trigger(1, 0, 0)
-    lake, project = open_lake(target, project_dir), project_folder(project_dir)
-    loaded = ingest_files(lake, project, landing, trigger, max_files, max_bytes, watch)
-    typer.echo(f"{loaded} new files looked at; `lakebed status` shows what became of them.")
+    lake = open_lake(target, project_dir, profiles_dir)
+    inspect.status(lake, project_folder(project_dir))
 
 
 @app.command()
@@ -127,11 +99,18 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wants; Python must not write to the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
         line = explain(error)
         if line is None:
             raise
-        print(f"Error: {line}", file=sys.stderr)
-        sys.exit(1)
+        _fail(line)
+
+
+def _fail(line: str) -> None:
+    print(f"Error: {line}", file=sys.stderr)
+    sys.exit(1)

@@ -10,37 +10,63 @@ class UserError(Exception):
     """A mistake or a state that a person can mend; the message says how. Never a traceback."""
 
 
+class LakeLocked(UserError):
+    """Another process holds the catalogue's file; waiting helps."""
+
+    @staticmethod
+    def known(error: BaseException) -> bool:
+        return "Could not set lock on file" in str(error)
+
+
 def explain(error: BaseException) -> str | None:
     """One clear line for an error of DuckDB, DuckLake or the system, None when it is not known.
 
     The texts are those of DuckDB 1.5 and DuckLake 1.5 (measured, see python/tests/test_errors.py).
     """
     text = str(error)
-    if lock := re.search(r'Could not set lock on file "([^"]+)".*?\(PID (\d+)\)', text, re.S):
+    if lock := re.search(r'Could not set lock on file "([^"]+)"', text):
+        holder = re.search(r"\(PID (\d+)\)", text)
         return (
-            f"The lake's catalogue {lock[1]} is in use by process {lock[2]}. Wait for it to end; "
+            f"The lake's catalogue {lock[1]} is in use by "
+            f"{f'process {holder[1]}' if holder else 'another process'}. Wait for it to end; "
             "several processes at once need the target `team` (catalogue in PostgreSQL)."
         )
-    if "Could not set lock" in text or "Conflicting lock" in text:
-        return (
-            "The lake's catalogue is in use by another process. Wait for it to end; several "
-            "processes at once need the target `team` (catalogue in PostgreSQL)."
-        )
-    if version := re.search(r"catalog version is ([\w.]+), but .* requires version ([\w.]+)", text):
+    if version := re.search(r"catalog version is ([\w.-]+), .*requires version ([\w.-]+)", text):
+        newer = _numbers(version[1]) > _numbers(version[2])
         return (
             f"The lake was made by another version of DuckLake: its catalogue is {version[1]}, "
-            f"this one reads {version[2]}. Use the Lakebed it was made with, or upgrade this one; "
-            "nothing was changed."
+            f"this one reads {version[2]}; nothing was changed. "
+            + (
+                "Upgrade Lakebed (`git pull && make build`)."
+                if newer
+                else "Copy the catalogue file, then migrate it: attach it once with DuckLake's "
+                "option AUTOMATIC_MIGRATION."
+            )
         )
+    if foreign := re.search(r'The file "([^"]+)" exists, but it is not a valid DuckDB', text):
+        return (
+            f"{foreign[1]} is not a DuckLake catalogue, or is damaged: restore it from a copy, or "
+            "set LAKEBED_HOME to another folder."
+        )
+    if "Existing DuckLake at metadata catalog" in text and "does not exist" in text:
+        return "There is no lake in that catalogue yet: run `dbt build` first."
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
         return (
             "The disk is full. Nothing half-written is in the lake: free some space and run the "
             "same command again."
         )
     if "Permission denied" in text:
-        return f"{_first_line(text)} Check who owns the folder (LAKEBED_HOME, LAKEBED_LANDING)."
-    if "could not connect to server" in text or "Unable to connect to Postgres" in text:
-        return "The catalogue's PostgreSQL cannot be reached: check LAKEBED_POSTGRES."
+        place = getattr(error, "filename", None)
+        return (
+            f"No permission for {place}." if place else _first_line(text)
+        ) + " Check who owns the folder (LAKEBED_HOME, LAKEBED_LANDING)."
+    if "Unable to connect to Postgres" in text:
+        # The connection string in DuckDB's message may hold a password: only the cause is shown.
+        cause = text.rsplit("failed: ", 1)[1] if "failed: " in text else "no answer"
+        return (
+            f"The catalogue's PostgreSQL cannot be reached ({_first_line(cause)}): check "
+            "LAKEBED_POSTGRES, and that the server runs."
+        )
     if "Transaction conflict" in text:
         return (
             "Another writer changed the same tables first, so this one was rolled back. Run the "
@@ -53,3 +79,7 @@ def explain(error: BaseException) -> str | None:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 import sys
 from datetime import date, datetime, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from lakebed.errors import UserError, explain
 from lakebed.project import Lake
@@ -21,48 +23,93 @@ LAYERS = ("bronze", "silver", "quarantine", "snapshots", "gold", "serving", "ops
 
 
 def sql(lake: Lake, query: str, form: str, limit: int) -> None:
-    """Print the rows of a query: `table` (the first `limit`), `csv` or `json` (all)."""
+    """Print the rows of a query: `table` (the first `limit`), `csv` or `json` (all, a row a line).
+
+    Raises UserError for what DuckDB refuses, and for JSON of two columns with one name.
+    """
     with lake.connect() as connection:
         try:
             cursor = connection.execute(query)
+            names = [column[0] for column in cursor.description or []]
+            {"csv": _print_csv, "json": _print_json}.get(form, _print_table)(cursor, names, limit)
         except duckdb.Error as error:
-            raise UserError(explain(error) or str(error).strip()) from error
-        names = [column[0] for column in cursor.description or []]
-        if form == "csv":
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(names)
-            while rows := cursor.fetchmany(10_000):
-                writer.writerows([[_cell(value) for value in row] for row in rows])
-        elif form == "json":
-            while rows := cursor.fetchmany(10_000):
-                for row in rows:
-                    record = dict(zip(names, row, strict=True))
-                    print(json.dumps(record, default=_json, ensure_ascii=False))
-        else:
-            rows = cursor.fetchmany(limit + 1)
-            table = Table(*names)
-            for row in rows[:limit]:
-                table.add_row(*("NULL" if v is None else str(v) for v in row))
-            Console(width=None if sys.stdout.isatty() else 200).print(table)
-            if len(rows) > limit:
-                print(
-                    f"The first {limit} rows; --limit shows more, --format csv or json shows all."
-                )
+            cause = _cause(connection, query, error)
+            raise UserError(explain(cause) or _refusal(cause)) from error
+
+
+def _print_csv(cursor: duckdb.DuckDBPyConnection, names: list[str], _limit: int) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    while rows := cursor.fetchmany(10_000):
+        writer.writerows([[_cell(value) for value in row] for row in rows])
+
+
+def _print_json(cursor: duckdb.DuckDBPyConnection, names: list[str], _limit: int) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"Two columns are named {twice[0]}: give one an alias.")
+    while rows := cursor.fetchmany(10_000):
+        for row in rows:
+            print(_json(dict(zip(names, row, strict=True))))
+
+
+def _print_table(cursor: duckdb.DuckDBPyConnection, names: list[str], limit: int) -> None:
+    rows = cursor.fetchmany(limit + 1)
+    # Text, not str: Rich would take [brackets] in the data for markup.
+    table = Table(*(Column(Text(name)) for name in names))
+    for row in rows[:limit]:
+        table.add_row(*(Text("NULL" if v is None else str(v)) for v in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if len(rows) > limit:
+        print(f"The first {limit} rows; --limit shows more, --format csv or json shows all.")
+
+
+def _cause(connection: duckdb.DuckDBPyConnection, query: str, error: duckdb.Error) -> duckdb.Error:
+    """What went wrong. When a query fails in the middle of its rows, DuckDB's client says only
+    that the result is closed; the same query run to nowhere tells why."""
+    if "pending query result" in str(error):
+        try:
+            connection.execute(f"copy ({query.strip().rstrip(';')}) to '{os.devnull}' (format csv)")
+        except duckdb.Error as cause:
+            return cause
+    return error
+
+
+def _refusal(error: duckdb.Error) -> str:
+    """The engine's message without the quoted query."""
+    message = str(error).strip().splitlines()[0]
+    if isinstance(error, duckdb.CatalogException):
+        return f"{message} `lakebed status` lists the tables."
+    return message
 
 
 def _cell(value: Any) -> Any:
-    """CSV has no NULL: an empty field. Lists and structs are JSON."""
+    """CSV has no NULL: an empty field. Lists and structs are JSON, the rest as DuckDB writes it."""
     if value is None:
         return ""
-    return json.dumps(value, default=_json) if isinstance(value, list | dict) else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return value.hex()
+    return _json(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return str(value)
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types. What JSON cannot hold exactly (decimals, times, NaN) becomes a string."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
     if isinstance(value, date | datetime | time):
         return value.isoformat()
-    return str(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def status(lake: Lake, project: Path) -> None:
@@ -76,7 +123,7 @@ def status(lake: Lake, project: Path) -> None:
         for heading in ("rows", "files", "MB"):
             table.add_column(heading, justify="right")
         for schema, name, rows, files, size in tables:
-            table.add_row(schema, name, f"{rows:,}", f"{files:,}", f"{size / 1e6:,.1f}")
+            table.add_row(schema, Text(name), f"{rows:,}", f"{files:,}", f"{size / 1e6:,.1f}")
         console.print(table)
         snapshot, when = connection.execute(
             f"select snapshot_id, snapshot_time from ducklake_snapshots('{lake.alias}')"
@@ -84,7 +131,10 @@ def status(lake: Lake, project: Path) -> None:
         ).fetchone() or (0, None)
         console.print(
             f"\nLake: {lake.place}, target {lake.target}, "
-            f"version {snapshot} of {when:%Y-%m-%d %H:%M:%S} UTC"
+            f"version {snapshot} of {when:%Y-%m-%d %H:%M:%S} UTC",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         console.print(_last_build(project))
         _refused(console, connection)
@@ -116,7 +166,7 @@ def _tables(
 
 
 def _last_build(project: Path) -> str:
-    file = project / "target" / "run_results.json"
+    file = project / os.environ.get("DBT_TARGET_PATH", "target") / "run_results.json"
     if not file.is_file():
         return "Last build: not known here"
     run = json.loads(file.read_text())
@@ -130,21 +180,23 @@ def _last_build(project: Path) -> str:
 
 
 def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
-    names = connection.execute(
-        "select table_schema || '.' || table_name, table_name from information_schema.tables"
-        " where table_schema = 'quarantine' order by all"
+    found = connection.execute(
+        "select table_name, data_type from information_schema.columns"
+        " where table_catalog = current_catalog() and table_schema = 'quarantine'"
+        " and column_name = 'broken_rules' order by all"
     ).fetchall()
     lines = []
-    for relation, name in names:
+    for name, kind in found:
+        rules = "broken_rules" if kind.endswith("[]") else "string_split(broken_rules, ',')"
         for reason, rows in connection.execute(
             f"select reason, count(*) as rows from ("
-            f" select unnest(string_split(broken_rules, ',')) as reason from {relation}"
+            f' select unnest({rules}) as reason from quarantine."{name}"'
             f") group by reason order by rows desc, reason"
         ).fetchall():
             lines.append(f"  {rows:>9,}  {name}: {reason}")
     manifest = connection.execute(
-        "select count(*) from information_schema.tables"
-        " where table_schema = 'bronze' and table_name = 'landing__files'"
+        "select count(*) from information_schema.tables where table_catalog = current_catalog()"
+        " and table_schema = 'bronze' and table_name = 'landing__files'"
     ).fetchone()
     if manifest and manifest[0]:
         for state, files in connection.execute(
@@ -154,7 +206,7 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
             lines.append(f"  {files:>9,}  files {state}")
     console.print("\nRefused, and why:" if lines else "\nRefused: nothing")
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _next(console: Console, tables: set[str]) -> None:
@@ -169,4 +221,4 @@ def _next(console: Console, tables: set[str]) -> None:
             "lakebed sample retail --faults 7 --force  # then: dbt build --full-refresh",
         ]
     for example in [*examples, "dbt docs generate && dbt docs serve"]:
-        console.print(f"  {example}", highlight=False, soft_wrap=True)
+        console.print(f"  {example}", highlight=False, markup=False, soft_wrap=True)

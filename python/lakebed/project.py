@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import yaml
 
-from lakebed.errors import UserError, explain
+from lakebed.errors import LakeLocked, UserError, explain
 from lakebed.lake import catalogue_file, load_extensions
 
 
@@ -51,6 +51,8 @@ class Lake:
             connection.execute(f'use "{self.alias}"')
         except duckdb.Error as error:
             connection.close()
+            if LakeLocked.known(error):
+                raise LakeLocked(explain(error) or str(error)) from error
             raise UserError(explain(error) or f"The lake cannot be opened: {error}") from error
         return connection
 
@@ -64,16 +66,12 @@ def project_folder(folder: Path | None = None) -> Path:
     raise UserError(f"No dbt_project.yml in {start}: go to the project, or use --project-dir.")
 
 
-def open_lake(target: str | None = None, folder: Path | None = None) -> Lake:
-    """The lake of a target (the profile's default when None). Raises UserError."""
+def open_lake(
+    target: str | None = None, folder: Path | None = None, profiles: Path | None = None
+) -> Lake:
+    """The lake of a target (DBT_TARGET or the profile's default when None). Raises UserError."""
     project = project_folder(folder)
-    name, outputs, default = _profile(project)
-    chosen = target or default
-    if chosen not in outputs:
-        raise UserError(
-            f"The profile '{name}' has no target '{chosen}'; it has {', '.join(sorted(outputs))}."
-        )
-    output = outputs[chosen]
+    chosen, output = _output(project, profiles, target)
     for attachment in output.get("attach") or []:
         if str(attachment.get("path", "")).lower().startswith("ducklake:"):
             path = _anchored(str(attachment["path"]), project)
@@ -81,30 +79,50 @@ def open_lake(target: str | None = None, folder: Path | None = None) -> Lake:
     raise UserError(f"Target '{chosen}' attaches no DuckLake; `lakebed` reads DuckLake lakes.")
 
 
-def _profile(project: Path) -> tuple[str, dict[str, Any], str]:
+def profiles_folder(project: Path, folder: Path | None = None) -> Path:
+    """The folder with profiles.yml: as given, DBT_PROFILES_DIR, the project's, or ~/.dbt."""
+    given = folder or os.environ.get("DBT_PROFILES_DIR")
+    for candidate in [Path(given)] if given else [project, Path.home() / ".dbt"]:
+        if (candidate / "profiles.yml").is_file():
+            return candidate
+    if given:
+        raise UserError(
+            f"No profiles.yml in {given}: correct "
+            f"{'--profiles-dir' if folder else 'DBT_PROFILES_DIR'}."
+        )
+    raise UserError(
+        f"No profiles.yml in {project} or ~/.dbt: use --profiles-dir or DBT_PROFILES_DIR."
+    )
+
+
+def _output(project: Path, folder: Path | None, target: str | None) -> tuple[str, dict[str, Any]]:
+    """A target's name and its settings, rendered. Other targets are left alone, as in dbt: they
+    may need variables that are not set here."""
     # dbt's own renderer, so that env_var() means here what it means there.
     from dbt.config.renderer import ProfileRenderer
     from dbt_common.context import set_invocation_context
     from dbt_common.exceptions import DbtBaseException
 
     set_invocation_context(os.environ)
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text())
+    render = ProfileRenderer({}).render_data
+    file = profiles_folder(project, folder) / "profiles.yml"
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+    profiles = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     name = settings.get("profile") or settings["name"]
-    folders = [os.environ.get("DBT_PROFILES_DIR"), project, Path.home() / ".dbt"]
-    for folder in folders:
-        file = Path(folder) / "profiles.yml" if folder else None
-        if file and file.is_file():
-            break
-    else:
-        raise UserError("No profiles.yml in the project, DBT_PROFILES_DIR or ~/.dbt.")
-    profiles = yaml.safe_load(file.read_text()) or {}
     if name not in profiles:
         raise UserError(f"{file} has no profile '{name}'.")
+    outputs = profiles[name].get("outputs") or {}
     try:
-        profile = ProfileRenderer({}).render_data(profiles[name])
+        default = render(profiles[name].get("target", "default"))
+        chosen = target or os.environ.get("DBT_TARGET") or default
+        if chosen not in outputs:
+            raise UserError(
+                f"The profile '{name}' has no target '{chosen}'; it has "
+                f"{', '.join(sorted(outputs))}."
+            )
+        return chosen, render(outputs[chosen])
     except DbtBaseException as error:
         raise UserError(f"{file}: {' '.join(str(error).split())}") from error
-    return name, profile.get("outputs") or {}, profile.get("target") or "default"
 
 
 def _anchored(path: str, project: Path) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from lakebed.ingest import Trigger
 from lakebed.landing import LandedFile, inspect, pending, scan, take
 from lakehouse import Lakehouse
 
@@ -99,7 +98,8 @@ def test_ingest_files_in_batches(tmp_path: Path) -> None:
     lakehouse.land("--until", "2017-01-03", "--promotion-weeks", "0")
     files = len(list(scan(lakehouse.landing)))
     done = lakehouse.run("lakebed", "ingest", "files", "--max-files", str(files - 3))
-    assert f"{files} new files" in done.stdout
+    assert f"Batch 1: {files - 3} ready" in done.stdout
+    assert "Batch 2: 3 ready" in done.stdout
     assert lakehouse.query(
         "select batch_id, count(*) from bronze.landing__files group by all order by all"
     ) == [(1, files - 3), (2, 3)]
@@ -109,25 +109,11 @@ def test_ingest_files_in_batches(tmp_path: Path) -> None:
     ) == lakehouse.query(
         "select sum(rows), sum(rows), 2 from bronze.landing__files where entity = 'transactions'"
     )
-    assert "0 new files" in lakehouse.run("lakebed", "ingest", "files").stdout
+    assert "Nothing new" in lakehouse.run("lakebed", "ingest", "files").stdout
 
 
 def landed(name: str, size: int, modified: float) -> LandedFile:
     return LandedFile("s", "e", name, Path(name), size, int(modified * 1e9))
-
-
-@pytest.mark.parametrize(
-    ("waiting", "fires"),
-    [
-        ([], False),
-        ([landed("a", 10, 95)], False),
-        ([landed("a", 10, 95), landed("b", 10, 96), landed("c", 10, 97)], True),  # count
-        ([landed("a", 1000, 95)], True),  # size
-        ([landed("a", 10, 40)], True),  # age
-    ],
-)
-def test_a_batch_is_triggered_by_count_size_or_age(waiting: list[LandedFile], fires: bool) -> None:
-    assert Trigger(files=3, bytes=1000, age=60).fires(waiting, now=100) is fires
 
 
 def test_take_stays_within_limits_but_takes_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from harness import DbtProject
@@ -98,3 +99,37 @@ def test_a_table_can_opt_out_and_the_whole_be_switched_off(project: DbtProject) 
     project.run("run")
     project.run("run", "--vars", "{lakebed_default_checks: 'off'}")
     assert project.query("select count(*) from ops.table_profiles") == [(1,)]
+
+
+def test_what_stays_wrong_is_found_again(project: DbtProject) -> None:
+    rows = ORDERS.format(rows=GOOD)
+    change(project, f"select id, cast(null as varchar) as name, sold_at from ({rows})")
+    project.run("run")
+    project.run("run")
+    assert project.query(WRONG) == [("orders", "completeness", "name", "fail")] * 2
+
+
+def test_a_null_in_a_column_declared_not_null_fails(project: DbtProject) -> None:
+    yaml = """
+    models:
+      - name: orders
+        columns:
+          - name: name
+            constraints: [{type: not_null}]
+    """
+    project.write("models/orders.yml", dedent(yaml))
+    rows = ORDERS.format(rows=GOOD)
+    project.run("run")
+    assert project.query(WRONG) == []
+    change(project, f"select id, nullif(name, 'n3') as name, sold_at from ({rows})")
+    project.run("run")
+    assert project.query(WRONG) == [("orders", "completeness", "name", "fail")]
+
+
+def test_two_hooks_check_a_run_once(tmp_path: Path) -> None:
+    files = {"models/one.sql": "{{ config(materialized='table') }} select 1 as id"}
+    hooks = {"on-run-end": ["{{ lakebed.default_checks(results) }}"] * 2}
+    project = DbtProject(tmp_path, files, vars=AS_OF, config=hooks)
+    project.run("run")
+    assert project.query("select count(*) from ops.table_profiles") == [(1,)]
+    assert project.query("select count(*) from ops.table_checks") == [(4,)]
