@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help build test lint unit coverage soak lock clean
+.PHONY: help build test lint unit coverage soak bench lock clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -41,6 +41,9 @@ unit: $(VENV)/ok
 
 soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
 	pytest -m soak
+
+bench: $(VENV)/ok  ## Benchmarks: ratios to the obvious alternative, into data/benchmarks.json
+	cd python && python -m benchmarks
 
 lock:  ## Resolve pyproject.toml into requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \

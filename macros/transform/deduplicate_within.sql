@@ -20,7 +20,7 @@
     Example: {{ lakebed.deduplicate_within('events', ['device_id'], 'event_time', 60) }} -#}
 {% macro deduplicate_within(relation, keys, event_time, window_seconds, mode='gap', order_by=none, null_keys='keep_all') %}
 {%- set keys = [keys] if keys is string else keys -%}
-{%- set orders = [order_by] if order_by is string else (order_by or []) | list -%}
+{%- set orders = lakebed.ordering(lakebed.order_terms(order_by)) -%}
 {%- if mode not in ['gap', 'tumbling'] or null_keys not in ['keep_all', 'group'] or not keys -%}
     {{ exceptions.raise_compiler_error("Lakebed: deduplicate_within needs keys, mode 'gap' or 'tumbling' (not '" ~ mode ~ "') and null_keys 'keep_all' or 'group' (not '" ~ null_keys ~ "').") }}
 {%- endif -%}

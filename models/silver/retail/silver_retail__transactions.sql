@@ -11,7 +11,7 @@ valid as (
 -- What was received first stands; a later row under the same key is an exact
 -- duplicate, or contradicts it and goes to quarantine.
 first_received as (
-    {{ lakebed.deduplicate('valid', keys, '_batch_id, _file_name, _line') }}
+    {{ lakebed.deduplicate('valid', keys, '_batch_id, _file_name, _line', null_keys='group', unique_order=true) }}
 ),
 
 final as (

@@ -59,6 +59,15 @@ FILES = {
         "{{ lakebed.deduplicate_within('property.events', ['k'], 't', 2, mode='tumbling',"
         " order_by='n', null_keys='group') }}"
     ),
+    # An ordering with commas in a call and in a text, each NULL placement, both directions.
+    "models/first_of_key.sql": (
+        "{{ lakebed.deduplicate('property.events', ['k'],"
+        " [\"t desc nulls first, coalesce(k, ',(') ASC\", 'n Desc']) }}"
+    ),
+    "models/first_unique.sql": (
+        "{{ lakebed.deduplicate('property.events', ['k', 't'], 'n', null_keys='group',"
+        " unique_order=true) }}"
+    ),
     "models/_models.yml": """
 version: 2
 models:
@@ -141,6 +150,7 @@ def test_exact_duplicates_go(project: DbtProject) -> None:
 
 # --- A window of time: the compiled SQL against a brute-force oracle. ---
 
+COMPILED = ("gap", "tumbling", "first_of_key", "first_unique")
 EPOCH = datetime(1970, 1, 1)
 Event = tuple["str | None", "datetime | None", int]
 times = st.one_of(
@@ -188,6 +198,31 @@ def test_within_a_window(memory: Memory, rows: list[Event]) -> None:
         assert sorted(result, key=repr) == oracle(rows, mode), mode
 
 
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(events)
+def test_first_by_an_ordering(memory: Memory, rows: list[Event]) -> None:
+    connection, sql = memory
+    connection.execute("delete from property.events")
+    if rows:
+        connection.executemany("insert into property.events values (?, ?, ?)", rows)
+
+    def newest(row: Event) -> tuple[bool, float, int]:
+        return (row[1] is not None, -((row[1] or EPOCH) - EPOCH).total_seconds(), -row[2])
+
+    known = {row[0] for row in rows} - {None}
+    expected = [min((row for row in rows if row[0] == key), key=newest) for key in known]
+    expected += [row for row in rows if row[0] is None]
+    result = connection.execute(sql["first_of_key"]).fetchall()
+    assert sorted(result, key=repr) == sorted(expected, key=repr)
+
+    # Equal rows are the only ties left by n here, so that it does not matter which one stays.
+    groups = {row[:2]: min(other[2] for other in rows if other[:2] == row[:2]) for row in rows}
+    result = connection.execute(sql["first_unique"]).fetchall()
+    assert sorted(result, key=repr) == sorted(((*k, n) for k, n in groups.items()), key=repr)
+
+
 Memory = tuple[duckdb.DuckDBPyConnection, dict[str, str]]
 
 
@@ -196,7 +231,7 @@ def memory(project: DbtProject) -> Memory:
     connection = duckdb.connect()
     connection.execute("create schema property")
     connection.execute("create table property.events (k varchar, t timestamp, n integer)")
-    return connection, {n: project.compiled(f"models/{n}.sql") for n in ("gap", "tumbling")}
+    return connection, {n: project.compiled(f"models/{n}.sql") for n in COMPILED}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +239,9 @@ def memory(project: DbtProject) -> Memory:
     [
         ("lakebed.deduplicate(ref('rows'), [])", "needs at least one key"),
         ("lakebed.deduplicate(ref('rows'), 'id', null_keys='drop')", "not 'drop'"),
+        ("lakebed.deduplicate(ref('rows'), 'id', 'a,,b')", "'a,,b' is not an ordering"),
+        ("lakebed.deduplicate(ref('rows'), 'id', 'coalesce(a, b')", "an open quote or bracket"),
+        ("lakebed.deduplicate(ref('rows'), 'id', unique_order=true)", "needs an order_by"),
         ("lakebed.deduplicate_within(ref('rows'), 'id', 'changed_at', 0)", "at least 1, not 0"),
         ("lakebed.deduplicate_within(ref('rows'), 'id', 'changed_at', 1, 'slide')", "'slide'"),
     ],
