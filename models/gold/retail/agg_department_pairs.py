@@ -7,10 +7,13 @@ import pandas as pd
 
 def model(dbt, session):
     lines = dbt.ref("bi_sales")
-    frame = lines.select("basket_id, department").distinct().df()
-    table = pd.crosstab(frame["basket_id"], frame["department"]).to_numpy(dtype="int64")
-    names = sorted(frame["department"].unique())
-    together = table.T @ table
+    frame = lines.select("basket_id, department").distinct().df().dropna()
+    baskets, ids = pd.factorize(frame["basket_id"])
+    departments, names = pd.factorize(frame["department"], sort=True)
+    bought = np.zeros((len(ids), len(names)))
+    bought[baskets, departments] = 1
+    # Counts below 2^53 are exact as floats, and floats are multiplied fast.
+    together = (bought.T @ bought).astype("int64")
     alone = together.diagonal()
     left, right = np.triu_indices(len(names), k=1)
     pairs = pd.DataFrame(
@@ -18,7 +21,7 @@ def model(dbt, session):
             "department": [names[i] for i in left],
             "other_department": [names[i] for i in right],
             "baskets": together[left, right],
-            "lift": together[left, right] * len(table) / (alone[left] * alone[right]),
+            "lift": together[left, right] * len(ids) / (alone[left] * alone[right]),
         }
     )
     pairs = pairs[pairs["baskets"] > 0]
