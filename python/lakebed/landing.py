@@ -19,6 +19,8 @@ PATTERNS = ["pat-file-drop-microbatch", "pat-idempotent"]
 
 #: Lines are read whole by naming a delimiter that no text file has.
 LINE_DELIMITER = "\x01"
+#: Bytes of a line in a file. Less than the readers' limit, which counts UTF-8 (64 MiB).
+LONGEST_LINE = 16 << 20
 _CHUNK = 1 << 20
 _UNFINISHED = (".tmp", ".part")
 
@@ -138,8 +140,15 @@ def _inspect(path: Path) -> Inspection:
         encoding = _marked_encoding(chunk)
         text = codecs.getincrementaldecoder(encoding)()
         head, lines, last, control = "", 0, "", False
+        since_break = 0
         while True:
             digest.update(chunk)
+            ended = chunk.find(b"\n")
+            if since_break + (len(chunk) if ended < 0 else ended) > LONGEST_LINE:
+                return _refused(path, "unreadable", f"a line of more than {LONGEST_LINE} bytes")
+            since_break = (
+                since_break + len(chunk) if ended < 0 else len(chunk) - 1 - chunk.rfind(b"\n")
+            )
             try:
                 decoded = text.decode(chunk, final=not chunk)
             except UnicodeDecodeError:

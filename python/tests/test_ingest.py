@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lakebed.ingest.files import landing_folder
 from lakebed.ingest.trigger import Thresholds, Waiting, due
-from lakebed.landing import LandedFile
+from lakebed.landing import LONGEST_LINE, LandedFile
 from lakehouse import REPO, Lakehouse
 
 PROVES = ["pat-file-drop-microbatch"]
@@ -159,6 +159,23 @@ def test_a_cut_off_and_a_repeated_file_are_told_and_not_loaded(lakehouse: Lakeho
     done = lakehouse.run("lakebed", "ingest", "files")
     assert "1 duplicate, 1 incomplete; 0 rows" in done.stdout
     assert rows(lakehouse) == before
+
+
+def test_a_huge_line_is_loaded_and_a_larger_one_refused(lakehouse: Lakehouse) -> None:
+    folder = lakehouse.landing / "retail/campaigns"
+    head = (folder / "1.csv").read_text().splitlines()[0]
+    for name, length in (("huge", LONGEST_LINE), ("too_huge", LONGEST_LINE + 1)):
+        line = b"77,\xe4" + b"\xe4" * (length - 26) + b",2017-01-01,2017-02-01"
+        assert len(line) == length
+        (folder / f"{name}.csv").write_bytes(f"{head}\n".encode() + line + b"\n")
+    done = lakehouse.run("lakebed", "ingest", "files")
+    assert "1 ready, 1 unreadable; 1 rows" in done.stdout
+    loaded = lakehouse.query("select max(strlen(_record)) from bronze.retail__campaigns")
+    assert loaded[0][0] > LONGEST_LINE
+    reasons = lakehouse.query(
+        "select reason from bronze.landing__files where file_name like '%too_huge.csv'"
+    )
+    assert reasons == [(f"a line of more than {LONGEST_LINE} bytes",)]
 
 
 def test_one_entity_alone_starts_a_batch(lakehouse: Lakehouse) -> None:
