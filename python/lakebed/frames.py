@@ -22,9 +22,12 @@ def rows(session: Any, sql: str) -> list[tuple[Any, ...]]:
 
 def distinct(relation: Any, *columns: str) -> pd.DataFrame:
     """The distinct values of some columns of a `dbt.ref`, as pandas."""
-    if hasattr(relation, "toPandas"):
-        return relation.select(*columns).distinct().toPandas()
-    return relation.select(", ".join(columns)).distinct().df()
+    frame: pd.DataFrame = (
+        relation.select(*columns).distinct().toPandas()
+        if hasattr(relation, "toPandas")
+        else relation.select(", ".join(columns)).distinct().df()
+    )
+    return frame
 
 
 def from_arrow(session: Any, table: pa.Table) -> Any:

@@ -53,10 +53,10 @@ def _with_settings(connection: Any) -> Any:
     return connection
 
 
-class SessionPythonJob(PythonJobHelper):
+class SessionPythonJob(PythonJobHelper):  # type: ignore[misc]
     """Runs the code of a Python model in the session that dbt runs SQL in."""
 
-    def __init__(self, parsed_model: dict[str, Any], credentials: Any) -> None:
+    def __init__(self, parsed_model: dict[str, Any], _credentials: Any) -> None:
         self.name = parsed_model["name"]
 
     def submit(self, compiled_code: str) -> None:

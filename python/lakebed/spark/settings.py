@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from lakebed.errors import UserError
 from lakebed.spark.jars import fetch, known_format
@@ -41,6 +42,19 @@ def session_settings(home: Path) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "4",
         **lake_settings(home),
     }
+
+
+def session(home: Path) -> Any:
+    """The Spark session of this process, on the lake below `home`. Raises UserError."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UserError("Spark is not installed: pip install 'lakebed[spark]'.") from error
+
+    builder = SparkSession.builder.enableHiveSupport()
+    for name, value in session_settings(home).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
 
 
 def lake_settings(home: Path) -> dict[str, str]:
