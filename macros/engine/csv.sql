@@ -21,13 +21,16 @@
 {%- endmacro %}
 
 {% macro spark__csv_fields(line) -%}
-    transform(
-        regexp_extract_all(concat({{ line }}, ','), r'("(?:[^"]|"")*"|[^,]*),', 1),
-        field -> case
-            when startswith(field, '"') then replace(substring(field, 2, length(field) - 2), '""', '"')
-            else field
-        end
-    )
+    case
+        when contains({{ line }}, '"') then transform(
+            regexp_extract_all(concat({{ line }}, ','), r'("(?:[^"]|"")*"|[^,]*),', 1),
+            field -> case
+                when startswith(field, '"') then replace(substring(field, 2, length(field) - 2), '""', '"')
+                else field
+            end
+        )
+        else split({{ line }}, ',')
+    end
 {%- endmacro %}
 
 {#- The field under the first of several header names that the file has, NULL when empty or absent.

@@ -1,14 +1,14 @@
 {#- Where default_checks keeps what it found. -#}
 
 {% macro ops_relation(identifier) -%}
-    {{- return(api.Relation.create(database=target.database, schema=var('lakebed_ops_schema', 'ops'), identifier=identifier)) -}}
+    {{- return(api.Relation.create(database=target.get('database'), schema=var('lakebed_ops_schema', 'ops'), identifier=identifier)) -}}
 {%- endmacro %}
 
 {% macro create_check_tables() %}
     {%- set text = dbt.type_string() -%}
     {%- do adapter.create_schema(lakebed.ops_relation('').without_identifier()) -%}
-    {%- do run_query('create table if not exists ' ~ lakebed.ops_relation('table_profiles') ~ ' (invocation_id ' ~ text ~ ', checked_at timestamp, table_schema ' ~ text ~ ', table_name ' ~ text ~ ', row_count bigint, columns ' ~ text ~ ', null_counts ' ~ text ~ ', event_column ' ~ text ~ ', newest_event timestamp)') -%}
-    {%- do run_query('create table if not exists ' ~ lakebed.ops_relation('table_checks') ~ ' (invocation_id ' ~ text ~ ', checked_at timestamp, table_schema ' ~ text ~ ', table_name ' ~ text ~ ', check_name ' ~ text ~ ', column_name ' ~ text ~ ', status ' ~ text ~ ', observed ' ~ text ~ ', expected ' ~ text ~ ')') -%}
+    {%- do run_query('create table if not exists ' ~ lakebed.ops_relation('table_profiles') ~ ' (invocation_id ' ~ text ~ ', checked_at timestamp, table_schema ' ~ text ~ ', table_name ' ~ text ~ ', row_count bigint, columns ' ~ text ~ ', null_counts ' ~ text ~ ', event_column ' ~ text ~ ', newest_event timestamp)' ~ lakebed.using_format()) -%}
+    {%- do run_query('create table if not exists ' ~ lakebed.ops_relation('table_checks') ~ ' (invocation_id ' ~ text ~ ', checked_at timestamp, table_schema ' ~ text ~ ', table_name ' ~ text ~ ', check_name ' ~ text ~ ', column_name ' ~ text ~ ', status ' ~ text ~ ', observed ' ~ text ~ ', expected ' ~ text ~ ')' ~ lakebed.using_format()) -%}
 {% endmacro %}
 
 {#- Whether this run has been checked: two hooks (a package's and the project's) check it once. -#}

@@ -62,10 +62,13 @@ final as (
         _record,
         ingested_at,
         {{ lakebed.surrogate_key(columns | map(attribute='name') | list) if columns else "''" }} as _row_hash,
+        {%- set verdict %}
         case
             when not _is_well_formed then 'malformed_line'
             else {{ lakebed.broken_rules(spec.rules, problems) }}
-        end as broken_rules
+        end
+        {%- endset %}
+        {{- lakebed.computed_once(verdict) }} as broken_rules
     from typed
 )
 

@@ -1,7 +1,10 @@
-{#- Up to which batch a model has read each of its sources. A position moves in the same
-    transaction as the rows (a pre-hook opens it), so a build killed anywhere loads each batch
-    once; and because it is an update of one row, two builds at once conflict instead of both
-    loading the batch. -#}
+{#- Up to which batch a model has read each of its sources.
+    DuckDB: a position moves in the same transaction as the rows (a pre-hook opens it), so a build
+    killed anywhere loads each batch once; and because it is an update of one row, two builds
+    at once conflict instead of both loading the batch.
+    Spark has no transaction over two tables: the position moves after the rows (settle_position).
+    A build killed between the two reads the batch again: a merge does not mind, and an append
+    leaves out the batches that the table has already. -#}
 
 {% macro positions() -%}
     {{- return(lakebed.ops_relation('positions')) -}}
@@ -16,7 +19,7 @@
         source {{ dbt.type_string() }},
         previous_batch bigint,
         batch bigint
-    )
+    ){{ lakebed.using_format() }}
     {%- endif -%}
 {% endmacro %}
 
@@ -49,11 +52,15 @@
         {%- endfor %}
     ) as newest
     on position.model = newest.model and position.source = newest.source
-    when matched then update set previous_batch = position.batch, batch = newest.batch
+    when matched then update set {{ lakebed.position_moves() }}
     when not matched then insert (model, source, previous_batch, batch)
         values (newest.model, newest.source, 0, newest.batch)
     {%- endif -%}
 {% endmacro %}
+
+{#- Post-hook of each model with advance_position: the batches are read. On DuckDB nothing is left to
+    do. Example: post_hook: "{{ lakebed.settle_position() }}" -#}
+{% macro settle_position() %}{{- return(adapter.dispatch('settle_position', 'lakebed')()) -}}{% endmacro %}
 
 {#- Hook of a model that takes in files: an update of one row in the model's transaction, so that of
     two builds that load at once the later one conflicts, and fails with nothing changed. A
@@ -81,6 +88,7 @@
         select previous_batch from {{ lakebed.positions() }}
         where model = '{{ model.name }}' and source = '{{ source.identifier }}'
     )
+    {{- lakebed.batches_not_held(column) }}
     {%- else -%}
     true
     {%- endif -%}

@@ -94,6 +94,33 @@ def coverage(
     typer.echo(f"{patterns.PAGE}: no gap.")
 
 
+@app.command()
+def parity(
+    home: Annotated[
+        Path | None, typer.Option(help="Where to build; it is emptied. Default: data/parity.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Build nothing: compare what --home holds.")
+    ] = False,
+    project_dir: ProjectDir = None,
+) -> None:
+    """Build the landing folder's files on DuckDB and on Spark, and compare every row.
+
+    Needs lakebed[spark] and Java 17. Example: lakebed parity
+    """
+    from rich.console import Console
+
+    from lakebed import parity as engines
+    from lakebed.project import project_folder
+
+    project = project_folder(project_dir)
+    folder = (home or project / "data" / "parity").resolve()
+    tables, found = engines.compare(folder) if keep else engines.parity(project, folder)
+    engines.show(Console(), tables, found)
+    if found:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: a person's mistake is one line on standard error, never a traceback."""
     try:

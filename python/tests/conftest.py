@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+
 import pytest
+from lakebed.errors import UserError
 from lakehouse import Lakehouse
 
 #: A span with a month's end, two household updates, and enough files for every kind of fault.
@@ -35,3 +39,30 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
     lakehouse.land(*SPAN, *FAULTS)
     lakehouse.dbt("build")
     return lakehouse
+
+
+@pytest.fixture(scope="session")
+def spark() -> None:
+    """Java, pyspark and the jars; where they cannot be had the test is skipped, in CI it fails."""
+    try:
+        import pyspark  # noqa: F401
+        from lakebed.spark.jars import fetch
+        from lakebed.spark.settings import check_java
+
+        check_java()
+        fetch("delta")
+    except (ImportError, UserError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"No Spark here. {error}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines what this run did not prove."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"LEFT OUT {count} tests: {reason}", yellow=True)

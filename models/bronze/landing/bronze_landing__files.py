@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lakebed import landing
+from lakebed import frames, landing
 
 SCHEMA = pa.schema(
     [
@@ -34,10 +34,11 @@ def model(dbt, session):
     settings = dbt.config.get("meta")
     known, loaded, last_batch = [], set(), 0
     if dbt.is_incremental:
-        rows = session.sql(
-            f"select file_name, bytes, modified_ns, source, entity, file_id, status, batch_id"
-            f" from {dbt.this}"
-        ).fetchall()
+        rows = frames.rows(
+            session,
+            "select file_name, bytes, modified_ns, source, entity, file_id, status, batch_id"
+            f" from {dbt.this}",
+        )
         known = [row[:3] for row in rows]
         loaded = {row[3:6] for row in rows if row[6] == "ready"}
         last_batch = max((row[7] for row in rows), default=0)
@@ -75,4 +76,4 @@ def model(dbt, session):
                 "ingested_at": ingested_at,
             }
         )
-    return pa.Table.from_pylist(found, schema=SCHEMA)
+    return frames.from_arrow(session, pa.Table.from_pylist(found, schema=SCHEMA))

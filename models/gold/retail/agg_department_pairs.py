@@ -3,11 +3,13 @@ than if they were bought independently (lift)."""
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+
+from lakebed import frames
 
 
 def model(dbt, session):
-    lines = dbt.ref("bi_sales")
-    frame = lines.select("basket_id, department").distinct().df().dropna()
+    frame = frames.distinct(dbt.ref("bi_sales"), "basket_id", "department").dropna()
     baskets, ids = pd.factorize(frame["basket_id"])
     departments, names = pd.factorize(frame["department"], sort=True)
     bought = np.zeros((len(ids), len(names)))
@@ -25,4 +27,5 @@ def model(dbt, session):
         }
     )
     pairs = pairs[pairs["baskets"] > 0]
-    return pairs.sort_values(["department", "other_department"]).reset_index(drop=True)
+    pairs = pairs.sort_values(["department", "other_department"]).reset_index(drop=True)
+    return frames.from_arrow(session, pa.Table.from_pandas(pairs, preserve_index=False))

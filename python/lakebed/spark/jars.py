@@ -1,0 +1,108 @@
+"""The jars of the table formats, from Maven Central: fetched once, kept in a cache.
+
+The Maven client is used where there is one, because it knows the mirror and the proxy that a
+company has configured. Otherwise Spark fetches them itself (`spark.jars.packages`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from lakebed.errors import UserError
+
+#: What belongs together: each was tested with pyspark 4.0 (Scala 2.13), and with no other.
+PACKAGES = {
+    "delta": ("io.delta:delta-spark_2.13:4.0.0",),
+}
+
+_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+<modelVersion>4.0.0</modelVersion>
+<groupId>lakebed</groupId><artifactId>jars</artifactId><version>1</version>
+<dependencies>{}</dependencies>
+</project>"""
+_DEPENDENCY = (
+    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>"
+    # Spark brings its own, and Scala's.
+    "<exclusions>"
+    "<exclusion><groupId>org.apache.spark</groupId><artifactId>*</artifactId></exclusion>"
+    "<exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>"
+    "</exclusions></dependency>"
+)
+
+
+def cache_folder() -> Path:
+    """Where jars are kept: LAKEBED_JARS, else below the user's cache folder."""
+    given = os.environ.get("LAKEBED_JARS")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(given) if given else base / "lakebed" / "jars"
+
+
+def known_format(table_format: str) -> str:
+    """The format itself. Raises UserError for one that there is not."""
+    if table_format not in PACKAGES:
+        raise UserError(
+            f"No table format '{table_format}' on Spark; there is: {', '.join(sorted(PACKAGES))}."
+        )
+    return table_format
+
+
+def cached(table_format: str) -> list[Path]:
+    """The jars of a format that are in the cache; none when it was never fetched."""
+    return sorted(_folder(known_format(table_format)).glob("*.jar"))
+
+
+def fetch(table_format: str) -> list[Path]:
+    """The jars of a format, from the cache or by Maven. Raises UserError when Maven cannot."""
+    if found := cached(table_format):
+        return found
+    folder = _folder(table_format)
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise UserError(
+            f"The jars of {table_format} are not in {folder}, and there is no Maven (`mvn`) to "
+            "fetch them: install it, or set LAKEBED_JARS to a folder that has them."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        pom = Path(work) / "pom.xml"
+        dependencies = (
+            _DEPENDENCY.format(*map(escape, package.split(":")))
+            for package in PACKAGES[table_format]
+        )
+        pom.write_text(_POM.format("".join(dependencies)), encoding="utf-8")
+        out = Path(work) / "jars"
+        done = subprocess.run(
+            [
+                *(maven, "--batch-mode", "--quiet", "--file", str(pom)),
+                *("dependency:copy-dependencies", f"-DoutputDirectory={out}"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not list(out.glob("*.jar")):
+            lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
+            raise UserError(
+                f"Maven could not fetch {', '.join(PACKAGES[table_format])}: "
+                f"{(lines or [done.stderr.strip() or 'no message'])[0]}"
+            )
+        # In one step: a fetch that was killed leaves nothing that looks whole.
+        try:
+            out.rename(folder)
+        except OSError:
+            if not cached(table_format):  # somebody else was faster, or it is a real error
+                raise
+    return cached(table_format)
+
+
+def _folder(table_format: str) -> Path:
+    """One folder for each set of versions."""
+    return cache_folder() / "+".join(
+        package.rsplit(":", 2)[1] + "-" + package.rsplit(":", 1)[1]
+        for package in PACKAGES[table_format]
+    )

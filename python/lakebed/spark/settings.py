@@ -1,0 +1,89 @@
+"""The settings that a Spark session needs for a lake; a user's own in profiles.yml win."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from lakebed.errors import UserError
+from lakebed.spark.jars import fetch, known_format
+
+OLDEST_JAVA = 17
+
+
+def table_format() -> str:
+    """The format of the lake's tables on Spark: LAKEBED_TABLE_FORMAT, else delta."""
+    return known_format(os.environ.get("LAKEBED_TABLE_FORMAT") or "delta")
+
+
+def session_settings(home: Path) -> dict[str, str]:
+    """Spark's settings for a lake below `home`, in a session of this process.
+
+    Raises UserError when Java is missing or too old, or the jars cannot be had.
+    """
+    check_java()
+    home = home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    jars = fetch(table_format())
+    return {
+        "spark.master": "local[*]",
+        "spark.app.name": "lakebed",
+        "spark.jars": ",".join(map(str, jars)),
+        "spark.driver.memory": "3g",
+        "spark.driver.extraJavaOptions": f"-Dderby.system.home={home} -Duser.timezone=UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        # A laptop's tables are small: 200 partitions would be 200 tiny tasks.
+        "spark.sql.shuffle.partitions": "4",
+        **lake_settings(home),
+    }
+
+
+def session(home: Path) -> Any:
+    """The Spark session of this process, on the lake below `home`. Raises UserError."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise UserError("Spark is not installed: pip install 'lakebed[spark]'.") from error
+
+    builder = SparkSession.builder.enableHiveSupport()
+    for name, value in session_settings(home).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def lake_settings(home: Path) -> dict[str, str]:
+    """What makes tables of the lake's format, with the values that DuckDB has too."""
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.warehouse.dir": str(home / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": (
+            f"jdbc:derby:;databaseName={home / 'metastore'};create=true"
+        ),
+        "spark.sql.session.timeZone": "UTC",
+        # An overflow or a text that is no number is an error, never a silent NULL.
+        "spark.sql.ansi.enabled": "true",
+    }
+
+
+def check_java() -> None:
+    """Raises UserError unless there is a Java that Spark runs on."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None or not Path(java).exists():
+        raise UserError(
+            f"Spark needs Java {OLDEST_JAVA} or later, and there is none: install a JDK, or set "
+            "JAVA_HOME."
+        )
+    done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    version = re.search(r'version "(\d+)', done.stderr)
+    if version is None or int(version[1]) < OLDEST_JAVA:
+        found = done.stderr.splitlines()[0] if done.stderr else "no answer"
+        raise UserError(f"Spark needs Java {OLDEST_JAVA} or later; {java} is: {found}.")
