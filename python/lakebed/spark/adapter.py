@@ -42,6 +42,7 @@ def _in_process(credentials: Any) -> bool:
 
 
 def _with_settings(connection: Any) -> Any:
+    """Ours below those of profiles.yml; a profile that names its own jars gets none of ours."""
     credentials = connection.credentials
     if _in_process(credentials) and "spark.jars" not in credentials.server_side_parameters:
         home = Path(os.environ.get("LAKEBED_HOME") or "data/lake") / "spark"
