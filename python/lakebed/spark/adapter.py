@@ -5,8 +5,6 @@ dbt-spark runs Python models on Databricks only (dbt-labs/dbt-adapters, issues 3
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from dbt.adapters.base import PythonJobHelper
@@ -15,7 +13,13 @@ from dbt.adapters.spark.impl import SparkAdapter
 from dbt_common.exceptions import DbtRuntimeError
 
 from lakebed.errors import UserError
-from lakebed.spark.settings import session_settings
+from lakebed.spark.cluster import running
+from lakebed.spark.settings import (
+    connect_session,
+    session_settings,
+    spark_home,
+    value_settings,
+)
 
 
 def extend() -> None:
@@ -25,11 +29,11 @@ def extend() -> None:
     SparkAdapter._extended_by_lakebed = True
     helpers = SparkAdapter.python_submission_helpers.fget
     SparkAdapter.python_submission_helpers = property(
-        lambda self: {**helpers(self), "session": SessionPythonJob}
+        lambda self: {**helpers(self), "session": SessionPythonJob, "connect": ConnectPythonJob}
     )
     default = SparkAdapter.default_python_submission_method.fget
     SparkAdapter.default_python_submission_method = property(
-        lambda self: "session" if _in_process(self.config.credentials) else default(self)
+        lambda self: _SUBMISSION.get(self.config.credentials.method) or default(self)
     )
     opened = SparkConnectionManager.open.__func__
     SparkConnectionManager.open = classmethod(
@@ -37,20 +41,29 @@ def extend() -> None:
     )
 
 
-def _in_process(credentials: Any) -> bool:
-    return bool(credentials.method == SparkConnectionMethod.SESSION)
+_SUBMISSION = {SparkConnectionMethod.SESSION: "session", SparkConnectionMethod.THRIFT: "connect"}
 
 
 def _with_settings(connection: Any) -> Any:
     """Ours below those of profiles.yml; a profile that names its own jars gets none of ours."""
     credentials = connection.credentials
-    if _in_process(credentials) and "spark.jars" not in credentials.server_side_parameters:
-        home = Path(os.environ.get("LAKEBED_HOME") or "data/lake") / "spark"
+    settings: dict[str, str] = {}
+    if credentials.method == SparkConnectionMethod.THRIFT:
+        settings = value_settings()
+    elif credentials.method == SparkConnectionMethod.SESSION:
+        if "spark.jars" in credentials.server_side_parameters:
+            return connection
+        home = spark_home()
         try:
+            if running(home):
+                raise UserError(
+                    f"A cluster holds the lake in {home}: build with `--target spark`, or end it "
+                    "with `lakebed spark down`."
+                )
             settings = session_settings(home)
         except UserError as error:
             raise DbtRuntimeError(str(error)) from error
-        credentials.server_side_parameters = {**settings, **credentials.server_side_parameters}
+    credentials.server_side_parameters = {**settings, **credentials.server_side_parameters}
     return connection
 
 
@@ -61,8 +74,20 @@ class SessionPythonJob(PythonJobHelper):  # type: ignore[misc]
         self.name = parsed_model["name"]
 
     def submit(self, compiled_code: str) -> None:
+        code = compile(compiled_code, f"<model {self.name}>", "exec")
+        exec(code, {"spark": self.session(), "__name__": f"dbt_model_{self.name}"})
+
+    def session(self) -> Any:
         from pyspark.sql import SparkSession
 
-        spark = SparkSession.builder.getOrCreate()  # the one there is: dbt's
-        code = compile(compiled_code, f"<model {self.name}>", "exec")
-        exec(code, {"spark": spark, "__name__": f"dbt_model_{self.name}"})
+        return SparkSession.builder.getOrCreate()  # the one there is: dbt's
+
+
+class ConnectPythonJob(SessionPythonJob):
+    """Runs the code here, and its frames on the cluster, by Spark Connect.
+
+    The cluster is LAKEBED_SPARK_CONNECT, e.g. sc://spark.example:15002.
+    """
+
+    def session(self) -> Any:
+        return connect_session()

@@ -20,6 +20,16 @@ def table_format() -> str:
     return known_format(os.environ.get("LAKEBED_TABLE_FORMAT") or "delta")
 
 
+def spark_home() -> Path:
+    """The folder of the lake's tables on Spark, and of its metastore."""
+    return Path(os.environ.get("LAKEBED_HOME") or "data/lake") / "spark"
+
+
+def spark_jars() -> str:
+    """The jars of the table format, as the setting `spark.jars` wants them. Raises UserError."""
+    return ",".join(map(str, fetch(table_format())))
+
+
 def session_settings(home: Path) -> dict[str, str]:
     """Spark's settings for a lake below `home`, in a session of this process.
 
@@ -28,11 +38,10 @@ def session_settings(home: Path) -> dict[str, str]:
     check_java()
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    jars = fetch(table_format())
     return {
         "spark.master": "local[*]",
         "spark.app.name": "lakebed",
-        "spark.jars": ",".join(map(str, jars)),
+        "spark.jars": spark_jars(),
         "spark.driver.memory": "3g",
         "spark.driver.extraJavaOptions": f"-Dderby.system.home={home} -Duser.timezone=UTC",
         "spark.ui.enabled": "false",
@@ -57,6 +66,17 @@ def session(home: Path) -> Any:
     return builder.getOrCreate()
 
 
+def connect_session(url: str | None = None) -> Any:
+    """A session on a cluster by Spark Connect: `url`, else LAKEBED_SPARK_CONNECT."""
+    from pyspark.sql import SparkSession
+
+    where = url or os.environ.get("LAKEBED_SPARK_CONNECT") or "sc://127.0.0.1:15002"
+    found = SparkSession.builder.remote(where).getOrCreate()
+    for name, value in value_settings().items():
+        found.conf.set(name, value)
+    return found
+
+
 def lake_settings(home: Path) -> dict[str, str]:
     """What makes tables of the lake's format, with the values that DuckDB has too."""
     return {
@@ -67,6 +87,13 @@ def lake_settings(home: Path) -> dict[str, str]:
         "spark.hadoop.javax.jdo.option.ConnectionURL": (
             f"jdbc:derby:;databaseName={home / 'metastore'};create=true"
         ),
+        **value_settings(),
+    }
+
+
+def value_settings() -> dict[str, str]:
+    """What gives values their meaning; a session may set it on a cluster that is not ours."""
+    return {
         "spark.sql.session.timeZone": "UTC",
         # An overflow or a text that is no number is an error, never a silent NULL.
         "spark.sql.ansi.enabled": "true",
