@@ -14,8 +14,8 @@
 {#- Whether a regular expression matches anywhere in a text; an empty match is a match.
     Arguments: text, a SQL expression (numbers and dates are matched as text); pattern, a string;
     flags: i (ignore case), m (^ and $ at lines), s (. matches newlines); c, e and p are accepted
-    and are the default. Returns: boolean, NULL for NULL. Engines: DuckDB (RE2), Spark (Java); no
-    lookaround or back references in RE2, and Java's $ also matches before a final newline.
+    and are the default. Returns: boolean, NULL for NULL. Engines: DuckDB (RE2), Spark (Java, which is
+    told to mean the same); no lookaround or back references, which RE2 lacks.
     Example: {{ lakebed.matches_regex('email', '^[^@]+@[^@]+$', 'i') }} -#}
 {% macro matches_regex(text, pattern, flags='') %}
     {%- set inline = [] -%}
@@ -26,15 +26,33 @@
             {%- do exceptions.raise_compiler_error("Regex flag '" ~ flag ~ "' is unknown: use i, m, s, c, e or p.") -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- set whole = '(?' ~ inline | join ~ ')' ~ pattern if inline else pattern -%}
-    {{- return(adapter.dispatch('matches_regex', 'lakebed')(text, lakebed.text_literal(whole) | trim)) -}}
+    {{- return(adapter.dispatch('matches_regex', 'lakebed')(text, pattern, inline | join)) -}}
 {% endmacro %}
-{% macro default__matches_regex(text, literal) -%}
-    regexp_matches(cast({{ text }} as varchar), {{ literal }})
+{% macro default__matches_regex(text, pattern, flags) -%}
+    regexp_matches(cast({{ text }} as varchar), {{ lakebed.text_literal(('(?' ~ flags ~ ')' if flags else '') ~ pattern) | trim }})
 {%- endmacro %}
-{% macro spark__matches_regex(text, literal) -%}
-    (cast({{ text }} as string) rlike {{ literal }})
+{% macro spark__matches_regex(text, pattern, flags) -%}
+    (cast({{ text }} as string) rlike {{ lakebed.text_literal(lakebed.java_regex(pattern, flags)) | trim }})
 {%- endmacro %}
+
+{#- A pattern of RE2 with the same meaning in Java: a line ends at a newline only (d), case is
+    Unicode's (u), and $ is the end of the text, not also the place before a last newline. -#}
+{% macro java_regex(pattern, flags) %}
+    {%- set ns = namespace(out='', escaped=false, class=false) -%}
+    {%- for letter in pattern | string -%}
+        {%- set end = letter == '$' and not ns.escaped and not ns.class and 'm' not in flags -%}
+        {%- set ns.out = ns.out ~ ('\\z' if end else letter) -%}
+        {%- if ns.escaped -%}
+            {%- set ns.escaped = false -%}
+        {%- else -%}
+            {%- set ns.escaped = letter == '\\' -%}
+            {%- if letter in '[]' -%}{%- set ns.class = letter == '[' -%}{%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set dialect = ('$' in pattern or '.' in pattern or '^' in pattern) -%}
+    {%- set all = flags ~ ('d' if dialect else '') ~ ('u' if 'i' in flags else '') -%}
+    {{- return(('(?' ~ all ~ ')' if all else '') ~ ns.out) -}}
+{% endmacro %}
 
 {#- Whether a text is like a pattern: % any characters, _ one; \%, \_ and \\ themselves. Any
     other backslash is a backslash. Arguments: text, a SQL expression; pattern, a string.

@@ -22,3 +22,16 @@
     and {{ column }} > (select coalesce(max(_batch_id), 0) from {{ this }})
     {%- endif -%}
 {% endmacro %}
+
+{% macro duckdb__fence(after) %}
+    {%- if execute and (after or model.language != 'python') -%}
+    merge into {{ lakebed.positions() }} as position
+    using (select '{{ model.name }}' as model, 'landing' as source) as fence
+    on position.model = fence.model and position.source = fence.source
+    when matched then update set previous_batch = position.batch, batch = position.batch + 1
+    when not matched then insert (model, source, previous_batch, batch)
+        values (fence.model, fence.source, 0, 1)
+    {%- endif -%}
+{% endmacro %}
+
+{% macro spark__fence(after) %}{% endmacro %}

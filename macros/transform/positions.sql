@@ -4,7 +4,8 @@
     at once conflict instead of both loading the batch.
     Spark has no transaction over two tables: the position moves after the rows (settle_position).
     A build killed between the two reads the batch again: a merge does not mind, and an append
-    leaves out the batches that the table has already. -#}
+    leaves out the batches that the table has already. The table is partitioned by model there, so
+    that models of several threads do not conflict. -#}
 
 {% macro positions() -%}
     {{- return(lakebed.ops_relation('positions')) -}}
@@ -19,7 +20,7 @@
         source {{ dbt.type_string() }},
         previous_batch bigint,
         batch bigint
-    ){{ lakebed.using_format() }}
+    ){{ lakebed.using_format('model') }}
     {%- endif -%}
 {% endmacro %}
 
@@ -51,7 +52,7 @@
         {{- ' union all' if not loop.last }}
         {%- endfor %}
     ) as newest
-    on position.model = newest.model and position.source = newest.source
+    on position.model = '{{ model.name }}' and position.source = newest.source
     when matched then update set {{ lakebed.position_moves() }}
     when not matched then insert (model, source, previous_batch, batch)
         values (newest.model, newest.source, 0, newest.batch)
@@ -66,17 +67,9 @@
     two builds that load at once the later one conflicts, and fails with nothing changed. A
     pre-hook of SQL models (what it reads is then read in the transaction, too); in a Python model,
     whose rows dbt-duckdb first writes elsewhere, it does nothing but as a post-hook.
-    Engines: DuckDB, Spark. Example: pre_hook: "{{ lakebed.fence() }}" -#}
-{% macro fence(after=false) %}
-    {%- if execute and (after or model.language != 'python') -%}
-    merge into {{ lakebed.positions() }} as position
-    using (select '{{ model.name }}' as model, 'landing' as source) as fence
-    on position.model = fence.model and position.source = fence.source
-    when matched then update set previous_batch = position.batch, batch = position.batch + 1
-    when not matched then insert (model, source, previous_batch, batch)
-        values (fence.model, fence.source, 0, 1)
-    {%- endif -%}
-{% endmacro %}
+    Engines: DuckDB; nothing on Spark, which has no such transaction.
+    Example: pre_hook: "{{ lakebed.fence() }}" -#}
+{% macro fence(after=false) %}{{- return(adapter.dispatch('fence', 'lakebed')(after)) -}}{% endmacro %}
 
 {#- Condition for a model with advance_position: only the batches it has not read. Cost follows new data.
     Arguments: source, the relation read; column, where its batch stands.

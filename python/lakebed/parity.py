@@ -19,7 +19,8 @@ from rich.markup import escape
 
 from lakebed.errors import UserError
 from lakebed.lake import load_extensions
-from lakebed.spark.settings import session
+from lakebed.spark.cluster import running
+from lakebed.spark.settings import connect_session, session
 
 #: What a run writes about itself differs from run to run.
 OF_A_RUN = ("table_checks", "table_profiles", "positions")
@@ -57,11 +58,13 @@ def build(project: Path, home: Path, target: str, as_of: str) -> None:
 
 
 def compare(home: Path) -> tuple[int, list[Difference]]:
-    """Compare the lakes of the targets local and spark_local in `home`.
+    """Compare the lakes of DuckDB (target local) and of Spark in `home`.
 
-    Returns the number of tables, and what differs between them.
+    Spark is the cluster that runs there, else a session of this process. Returns the number of
+    tables, and what differs between them.
     """
-    spark = session(home / "spark")
+    cluster = running(home / "spark")
+    spark = connect_session(cluster.connect_url) if cluster else session(home / "spark")
     lake = duckdb.connect()
     try:
         load_extensions(lake)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from lakebed.errors import UserError
+from lakebed.spark.cluster import Cluster, down, free_ports, up
 from lakehouse import Lakehouse
 
 #: A span with a month's end, two household updates, and enough files for every kind of fault.
@@ -55,6 +57,21 @@ def spark() -> None:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"No Spark here. {error}")
+
+
+@pytest.fixture(scope="session")
+def cluster(spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:  # noqa: ARG001
+    """A Thrift server for small projects; without workers, which only cost time here."""
+    home = tmp_path_factory.mktemp("cluster")
+    thrift, connect = free_ports(2)
+    yield up(home, 0, thrift, connect)
+    down(home)
+
+
+@pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])
+def engine(request: pytest.FixtureRequest) -> Cluster | None:
+    """Each engine in turn: None is DuckDB."""
+    return request.getfixturevalue("cluster") if request.param == "spark" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

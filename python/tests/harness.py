@@ -1,6 +1,7 @@
 """Small dbt projects for tests: write files, run dbt, look at the lake.
 
-A project installs this repository as a local package, on its own DuckDB + DuckLake lake.
+A project installs this repository as a local package, on its own DuckDB + DuckLake lake, or in
+its own schema of a Spark cluster.
 dbt runs as a process of its own, as users run it, so that no state of one run is left for
 the next; a deprecation warning is a failure.
 
@@ -17,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from typing import Any
 import duckdb
 import yaml
 from lakebed.lake import load_extensions
+from lakebed.spark.cluster import Cluster
+from lakebed.spark.settings import connect_session
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "lakebed_test"
@@ -35,6 +39,10 @@ UPSERT_STRATEGY = """
     {% do return(lakebed.get_incremental_upsert_sql(arg_dict)) %}
 {% endmacro %}
 """
+
+
+#: The same for Spark, where dbt-spark asks macros of its own.
+SPARK_STRATEGIES = ROOT / "macros" / "engine" / "spark_incremental.sql"
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,13 @@ class Run:
 class DbtProject:
     """A dbt project in `folder`, made of `files` (path to text) and of a lake of its own.
 
-    `vars` are project variables, `config` is merged
-    into dbt_project.yml at its top level. Relations are in schema `main`, unless a model
-    says otherwise.
+    `vars` are project variables, `config` is merged into dbt_project.yml at its top level.
+    Relations are in the schema `DbtProject.schema`, unless a model says otherwise. With a
+    `cluster` they are Delta tables there.
     """
+
+    cluster: Cluster | None = None
+    schema = "main"
 
     def __init__(
         self,
@@ -74,7 +85,11 @@ class DbtProject:
         files: Mapping[str, str],
         vars: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.cluster = cluster
+        if cluster:
+            self.schema = f"t_{uuid.uuid4().hex[:12]}"
         project: dict[str, Any] = {
             "name": NAME,
             "version": "1.0.0",
@@ -91,6 +106,8 @@ class DbtProject:
         for kind in ("models", "seeds", "snapshots", "data_tests", "exposures"):
             own = project.setdefault(kind, {})
             own["lakebed"] = {"+enabled": False}
+            if cluster and kind in ("models", "seeds", "snapshots"):
+                own["+file_format"] = "delta"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dbt_project.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
         self._place(folder)
@@ -99,6 +116,8 @@ class DbtProject:
         # What `dbt deps` does for a local package, without starting dbt once more.
         (folder / "dbt_packages").mkdir()
         (folder / "dbt_packages" / "lakebed").symlink_to(ROOT, target_is_directory=True)
+        if cluster:
+            self.write("macros/spark_incremental.sql", SPARK_STRATEGIES.read_text("utf-8"))
         for path, text in files.items():
             self.write(path, text)
 
@@ -128,6 +147,18 @@ class DbtProject:
         self.name = yaml.safe_load(config.read_text(encoding="utf-8"))["name"]
 
     def _profile(self) -> dict[str, Any]:
+        if self.cluster:
+            output = {
+                "type": "spark",
+                "method": "thrift",
+                "host": "127.0.0.1",
+                "port": self.cluster.thrift,
+                "user": "lakebed",
+                "schema": self.schema,
+                "threads": 2,
+                "poll_interval": 0,
+            }
+            return {"target": "spark", "outputs": {"spark": output}}
         output = {
             "type": "duckdb",
             "path": ":memory:",
@@ -172,6 +203,7 @@ class DbtProject:
                 "PYTHONPATH": str(ROOT / "python"),
                 "DBT_PROFILES_DIR": str(self.folder),
                 "LAKEBED_HOME": str(self.folder / "lake"),
+                **(self.cluster.environment if self.cluster else {}),
                 **(env or {}),
             },
             stdout=subprocess.PIPE,
@@ -205,14 +237,24 @@ class DbtProject:
         return connection
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows of a query on the lake."""
+        """Rows of a query on the lake; names without a schema are the project's."""
+        return self.table(sql)[1]
+
+    def table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows of a query on the lake."""
+        if self.cluster:
+            session = connect_session(self.cluster.connect_url)
+            session.sql(f"create schema if not exists {self.schema}")
+            session.sql(f"use {self.schema}")
+            frame = session.sql(sql)
+            return frame.columns, [tuple(row) for row in frame.collect()]
         with self.connect() as connection:
-            return connection.execute(sql).fetchall()
+            result = connection.execute(sql)
+            return [column[0] for column in result.description or []], result.fetchall()
 
     def table_hash(self, name: str) -> str:
         """Hash of a table's columns and rows, whatever order the rows are stored in."""
-        with self.connect() as connection:
-            result = connection.execute(f"select * from {name}")
-            columns = [column[0] for column in result.description or []]
-            rows = sorted(map(repr, result.fetchall()))
-        return hashlib.sha256("\n".join([repr(columns), *rows]).encode()).hexdigest()
+        columns, rows = self.table(f"select * from {name}")
+        return hashlib.sha256(
+            "\n".join([repr(columns), *sorted(map(repr, rows))]).encode()
+        ).hexdigest()

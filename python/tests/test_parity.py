@@ -8,52 +8,74 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 from conftest import FAULTS
 from lakebed.parity import compare
+from lakebed.spark.cluster import Cluster, down, free_ports, up, workers
+from lakebed.spark.settings import connect_session
 from lakehouse import REPO, Lakehouse
 
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
 PROVES = ["pat-idempotent", "pat-medallion-lakehouse"]
 
 AS_OF = "2018-02-01 00:00:00"
 LAND = ("--promotion-weeks", "1", *FAULTS)
-RUN = ["dbt", "build", "--exclude", "resource_type:unit_test"]
+BUILD = ("build", "--exclude", "resource_type:unit_test")
+NO_TESTS = (*BUILD, "resource_type:test")
 
 
 @pytest.fixture(scope="module")
-def both(spark: None, tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:  # noqa: ARG001
-    """Two deliveries, built on both engines after each; the second on Spark is killed once."""
+def both(
+    spark: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Lakehouse, Cluster]]:
+    """Two deliveries, built on both engines after each.
+
+    Spark builds the first in dbt's process, which is killed once; the second on a cluster: once
+    dbt is killed, once a worker.
+    """
+    rng = random.Random(3)
     lakehouse = Lakehouse(tmp_path_factory.mktemp("both"))
     lakehouse.land("--until", "2017-01-06", *LAND)
-    lakehouse.dbt(*RUN[1:])
-    started = time.monotonic()
-    lakehouse.dbt(*RUN[1:], "--target", "spark_local")
-    length = time.monotonic() - started
+    lakehouse.dbt(*BUILD)
+    killed(lakehouse, "spark_local", rng.uniform(30, 90))
+    lakehouse.dbt(*NO_TESTS, "--target", "spark_local")
 
     lakehouse.land("--until", "2017-01-20", *LAND)
-    lakehouse.dbt(*RUN[1:])
-    kill_build(lakehouse, random.Random(3).uniform(0.2, 0.5) * length)
-    lakehouse.dbt(*RUN[1:], "resource_type:test", "--target", "spark_local")
-    return lakehouse
+    lakehouse.dbt(*BUILD)
+    home = lakehouse.home / "lake" / "spark"
+    thrift, connect = free_ports(2)
+    cluster = up(home, 2, thrift, connect)
+    lakehouse.env.update(cluster.environment)
+    try:
+        killed(lakehouse, "spark", rng.uniform(20, 60))
+        build = started(lakehouse, "spark")
+        time.sleep(rng.uniform(30, 60))
+        assert build.poll() is None, "it ended before the worker was killed"
+        os.kill(cluster.processes["worker 1"], signal.SIGKILL)
+        assert build.wait() == 0
+        assert [worker["state"] for worker in workers(cluster)].count("ALIVE") == 1
+        yield lakehouse, cluster
+    finally:
+        down(home)
 
 
-def kill_build(lakehouse: Lakehouse, after: float) -> None:
-    build = subprocess.Popen(
-        [
-            *RUN,
-            "resource_type:test",
-            "--target",
-            "spark_local",
-            "--vars",
-            json.dumps({"as_of": AS_OF}),
-        ],
+def started(lakehouse: Lakehouse, target: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["dbt", *NO_TESTS, "--target", target, "--vars", json.dumps({"as_of": AS_OF})],
         cwd=REPO,
         env=lakehouse.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def killed(lakehouse: Lakehouse, target: str, after: float) -> None:
+    """A build that is killed `after` seconds."""
+    build = started(lakehouse, target)
     try:
         build.wait(after)
     except subprocess.TimeoutExpired:
@@ -61,11 +83,45 @@ def kill_build(lakehouse: Lakehouse, after: float) -> None:
     assert build.wait() == -signal.SIGKILL, "it ended before it was killed"
 
 
-@pytest.mark.spark
-@pytest.mark.timeout(1800)
-def test_every_table_is_the_same_on_both_engines(both: Lakehouse) -> None:
-    tables, found = compare(both.home / "lake")
+def test_every_table_is_the_same_on_both_engines(both: tuple[Lakehouse, Cluster]) -> None:
+    lakehouse, _ = both
+    tables, found = compare(lakehouse.home / "lake")
     assert found == []
     assert tables > 40
-    (rows,) = both.query("select count(*) from quarantine.retail__transactions")[0]
+    (rows,) = lakehouse.query("select count(*) from quarantine.retail__transactions")[0]
     assert rows > 100
+
+
+def test_every_batch_is_settled(both: tuple[Lakehouse, Cluster]) -> None:
+    positions = connect_session(both[1].connect_url).sql("select * from ops.positions").collect()
+    assert len(positions) > 10
+    assert [row for row in positions if row["batch"] != row["previous_batch"]] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("silver.retail__transactions", "basket_id"), ("gold.agg_department_pairs", "baskets")],
+)
+def test_a_contract_holds_for_later_writes(
+    both: tuple[Lakehouse, Cluster], table: str, column: str
+) -> None:
+    """NOT NULL of a contract is kept by the table, of a SQL and of a Python model."""
+    session = connect_session(both[1].connect_url)
+    with pytest.raises(Exception, match="CHECK constraint not_null"):
+        session.sql(f"update {table} set {column} = null").collect()
+
+
+def test_a_row_that_differs_is_shown(both: tuple[Lakehouse, Cluster]) -> None:
+    """Last here: it changes the lake."""
+    lakehouse, cluster = both
+    session = connect_session(cluster.connect_url)
+    session.sql("update gold.dim_campaigns set households = 1 where campaign_id is null")
+    done = lakehouse.run(
+        *("lakebed", "parity", "--keep", "--home", str(lakehouse.home / "lake")), check=False
+    )
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "gold.dim_campaigns: 1 rows only on DuckDB; 1 rows only on Spark"
+    assert lines[1].startswith("  DuckDB: (")
+    assert lines[2].startswith("  Spark: (")
+    assert lines[-1].endswith("1 different.")

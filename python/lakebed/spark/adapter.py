@@ -5,6 +5,7 @@ dbt-spark runs Python models on Databricks only (dbt-labs/dbt-adapters, issues 3
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from dbt.adapters.base import PythonJobHelper
@@ -74,6 +75,8 @@ class SessionPythonJob(PythonJobHelper):  # type: ignore[misc]
         self.name = parsed_model["name"]
 
     def submit(self, compiled_code: str) -> None:
+        # dbt-spark's code imports pandas on Spark, which warns when this is not said.
+        os.environ.setdefault("PYARROW_IGNORE_TIMEZONE", "1")
         code = compile(compiled_code, f"<model {self.name}>", "exec")
         exec(code, {"spark": self.session(), "__name__": f"dbt_model_{self.name}"})
 

@@ -26,7 +26,9 @@ def lake_home(home: Path | None = None) -> Path:
 
 @app.command()
 def up(
-    workers: Annotated[int, typer.Option(min=1, help="Workers, of one core each.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Workers of one core each; 0: the driver works itself.")
+    ] = 2,
     thrift_port: Annotated[int, typer.Option(help="Where dbt connects.")] = 10000,
     connect_port: Annotated[int, typer.Option(help="Where Python models connect.")] = 15002,
     home: Home = None,
@@ -61,13 +63,13 @@ def status(home: Home = None) -> None:
     if found is None:
         raise UserError(f"No cluster on {folder}: `lakebed spark up` starts one.")
     table = Table("process", "pid", "state")
-    for role, alive in found.alive().items():
-        table.add_row(role, str(found.processes[role]), "runs" if alive else "ended")
+    for role, runs in found.alive().items():
+        table.add_row(role, str(found.processes[role]), "runs" if runs else "ended")
     console = Console()
     console.print(table)
-    cores = [worker for worker in cluster.workers(found) if worker["state"] == "ALIVE"]
+    alive = [worker for worker in cluster.workers(found) if worker["state"] == "ALIVE"]
     console.print(
-        f"{len(cores)} workers with {sum(worker['cores'] for worker in cores)} cores; "
+        f"{len(alive)} workers with {sum(worker['cores'] for worker in alive)} cores; "
         f"SQL on port {found.thrift}, Python on {found.connect}; logs in {folder / 'logs'}."
     )
 

@@ -39,12 +39,17 @@ class Cluster:
     processes: dict[str, int]
 
     @property
+    def connect_url(self) -> str:
+        """Where Spark Connect answers."""
+        return f"sc://{HOST}:{self.connect}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the target `spark` reads."""
         return {
             "LAKEBED_SPARK_HOST": HOST,
             "LAKEBED_SPARK_PORT": str(self.thrift),
-            "LAKEBED_SPARK_CONNECT": f"sc://{HOST}:{self.connect}",
+            "LAKEBED_SPARK_CONNECT": self.connect_url,
         }
 
     def alive(self) -> dict[str, bool]:
@@ -74,33 +79,31 @@ def up(home: Path, workers: int = 2, thrift: int = 10000, connect: int = 15002) 
     _end(_read(home))
     logs = home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    master, ui = _free_ports(2)
+    master, ui = free_ports(2)
     properties = home / "spark-defaults.conf"
     settings = _driver_settings(home, connect)
     properties.write_text(
         "".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8"
     )
     deploy = "org.apache.spark.deploy"
-    url = f"spark://{HOST}:{master}"
-    commands = {
-        "master": [
+    url = f"spark://{HOST}:{master}" if workers else "local[*]"
+    commands = {}
+    if workers:
+        commands["master"] = [
             *("spark-class", f"{deploy}.master.Master", "--host", HOST),
             *("--port", str(master), "--webui-port", str(ui)),
-        ],
-        **{
-            f"worker {number}": [
-                *("spark-class", f"{deploy}.worker.Worker", "--host", HOST, "--webui-port", "0"),
-                *("--cores", "1", "--memory", "2g", "--work-dir", str(home / "work"), url),
-            ]
-            for number in range(1, workers + 1)
-        },
-        "driver": [
-            *("spark-submit", "--master", url, "--properties-file", str(properties)),
-            *("--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"),
-            *("spark-internal", "--hiveconf", f"hive.server2.thrift.bind.host={HOST}"),
-            *("--hiveconf", f"hive.server2.thrift.port={thrift}"),
-        ],
-    }
+        ]
+    for number in range(1, workers + 1):
+        commands[f"worker {number}"] = [
+            *("spark-class", f"{deploy}.worker.Worker", "--host", HOST, "--webui-port", "0"),
+            *("--cores", "1", "--memory", "2g", "--work-dir", str(home / "work"), url),
+        ]
+    commands["driver"] = [
+        *("spark-submit", "--master", url, "--properties-file", str(properties)),
+        *("--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"),
+        *("spark-internal", "--hiveconf", f"hive.server2.thrift.bind.host={HOST}"),
+        *("--hiveconf", f"hive.server2.thrift.port={thrift}"),
+    ]
     processes: dict[str, int] = {}
     cluster = Cluster(str(home), thrift, connect, master, ui, processes)
     children = {}
@@ -129,9 +132,23 @@ def down(home: Path) -> bool:
 
 def workers(cluster: Cluster) -> list[dict[str, Any]]:
     """What the master says of its workers: id, host, port, cores, coresused, memory, state."""
+    if "master" not in cluster.processes:
+        return []
     with closing(urlopen(f"http://{HOST}:{cluster.ui}/json/", timeout=10)) as answer:
         found: list[dict[str, Any]] = json.load(answer)["workers"]
     return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def _driver_settings(home: Path, connect: int) -> dict[str, str]:
@@ -202,17 +219,6 @@ def _answers(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex((HOST, port)) == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _read(home: Path) -> Cluster | None:

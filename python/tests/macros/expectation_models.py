@@ -14,15 +14,18 @@ MODELS = {
     "doubled": "select * from {{ ref('numbers') }} union all select * from {{ ref('numbers') }}",
     "texts": r"""
         select * from (values
-            (1, 'abc', 'A-12', 'x', 'C:\dir'), (2, 'abd', 'B-34', 'X', 'C:\dim'),
-            (3, 'O''Hara', 'A-56', 'y', 'C:\50%'), (4, null, null, null, null),
-            (5, '', 'C_7', 'y', 'C:\a_b')
+            (1, 'abc', 'A-12', 'x', {{ lakebed.text_literal('C:\\dir') }}),
+            (2, 'abd', 'B-34', 'X', {{ lakebed.text_literal('C:\\dim') }}),
+            (3, {{ lakebed.text_literal("O'Hara") }}, 'A-56', 'y',
+                {{ lakebed.text_literal('C:\\50%') }}),
+            (4, null, null, null, null),
+            (5, '', 'C_7', 'y', {{ lakebed.text_literal('C:\\a_b') }})
         ) as t (id, word, code, mixed, path)""",
     "pairs": """
         select * from (values (1, 1, 2, 3), (2, 5, 5, 10), (3, 9, 4, 13), (4, null, 4, 4))
         as t (id, a, b, total)""",
     "nulls": """
-        select * from (values (cast(null as int), cast(null as varchar), cast(null as timestamp)),
+        select * from (values (cast(null as int), cast(null as string), cast(null as timestamp)),
         (null, null, null)) as t (n, s, moment)""",
     "nothing": "select * from {{ ref('numbers') }} where 1 = 0",
     "moments": """
@@ -34,10 +37,10 @@ MODELS = {
     # Two values by turns, and a spike on the 30th, in the group 'wild'.
     "series": """
         select
-            cast(d as date) as day, grp,
-            case when grp = 'wild' and cast(d as date) = date '2024-01-30' then 1000
-                else 10 + day(d) % 2 end as amount
-        from unnest(generate_series(date '2024-01-01', date '2024-01-31', interval 1 day)) as s (d)
+            date_day as day, grp,
+            case when grp = 'wild' and date_day = date '2024-01-30' then 1000
+                else 10 + day(date_day) % 2 end as amount
+        from ({{ lakebed.date_spine('2024-01-01', '2024-01-31') }}) as s
         cross join (values ('calm'), ('wild')) as g (grp)""",
     "gaps": """
         select cast(d as timestamp) as moment from (values

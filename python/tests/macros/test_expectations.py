@@ -15,6 +15,7 @@ import yaml
 from expectation_cases import CASES
 from expectation_models import MODELS
 from harness import ROOT, DbtProject, Run
+from lakebed.spark.cluster import Cluster
 
 PROVES = ["pat-quality-checks-defaults"]
 
@@ -25,7 +26,7 @@ ALL = [(name, number) for name, cases in CASES.items() for number in range(len(c
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, engine: Cluster | None) -> Run:
     models: dict[str, dict[str, Any]] = {name: {"name": name, "data_tests": []} for name in MODELS}
     for name, number in ALL:
         arguments, model, _ = CASES[name][number]
@@ -39,6 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         files,
         vars={"as_of": AS_OF},
         config={"models": {"+materialized": "table"}},
+        cluster=engine,
     )
     project.run("run")
     # Not `build`: there a failing test would skip the models below it.
