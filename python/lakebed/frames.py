@@ -32,4 +32,11 @@ def distinct(relation: Any, *columns: str) -> pd.DataFrame:
 
 def from_arrow(session: Any, table: pa.Table) -> Any:
     """What a Python model may return for an Arrow table."""
-    return session.createDataFrame(table) if hasattr(session, "createDataFrame") else table
+    if not hasattr(session, "createDataFrame"):
+        return table
+    if table.num_rows:
+        return session.createDataFrame(table)
+    # Spark Connect takes no empty table.
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return session.createDataFrame([], from_arrow_schema(table.schema))

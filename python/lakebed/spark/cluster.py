@@ -229,7 +229,7 @@ def _read(home: Path) -> Cluster | None:
 def _is_spark(process: int) -> bool:
     """Whether the process is ours still: ids are used again."""
     done = subprocess.run(
-        ["ps", "-p", str(process), "-o", "stat=,command="],
+        ["ps", "-ww", "-p", str(process), "-o", "stat=,command="],
         capture_output=True,
         text=True,
         check=False,

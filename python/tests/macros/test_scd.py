@@ -11,6 +11,7 @@ import pytest
 from harness import DbtProject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lakebed.spark.cluster import Cluster
 
 PROVES = ["pat-scd-type2", "pat-scd-type6"]
 
@@ -63,10 +64,9 @@ def interval_tests() -> str:
     return "\n".join(lines)
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
-    files = {f"models/{name}.sql": sql for name, sql in (BROKEN | RIGHT).items()}
-    files |= {
+FILES = {
+    **{f"models/{name}.sql": sql for name, sql in (BROKEN | RIGHT).items()},
+    **{
         "models/_models.yml": interval_tests(),
         "models/scd2.sql": (
             "{{ lakebed.scd2_from_changes('property.changes', ['part', 'id'], ['name', 'size'],"
@@ -77,9 +77,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
             "{{ lakebed.scd2_from_changes('property.changes', 'id', ['name'], 'changed_at',"
             " surrogate_key='thing_key', carry=['arrived']) }}"
         ),
-    }
-    project = DbtProject(tmp_path_factory.mktemp("scd"), files)
-    project.query("create schema property")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, engine: Cluster | None) -> DbtProject:
+    project = DbtProject(tmp_path_factory.mktemp("scd"), FILES, cluster=engine)
+    project.query("create schema if not exists property")
     project.query(TABLE)
     run = project.run("build", check=False)
     expected = dict.fromkeys((f"{name}_holds" for name in BROKEN), "fail")
@@ -92,14 +97,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
 
 TABLE = """
 create table property.changes (
-    part varchar, id integer, name varchar, size integer, changed_at timestamp,
+    part string, id integer, name string, size integer, changed_at timestamp,
     is_deleted boolean, arrived integer
 )
 """
 
 
 @pytest.fixture(scope="module")
-def memory(project: DbtProject) -> Memory:
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
+    """The SQL that dbt makes for DuckDB; test_engines compares its rows with Spark's."""
+    project = DbtProject(tmp_path_factory.mktemp("compiled"), FILES)
+    project.run("compile")
     connection = duckdb.connect()
     connection.execute("create schema property")
     connection.execute(TABLE)
@@ -250,10 +258,11 @@ def test_of_one_instant_and_one_arrival_the_delete_holds(memory: Memory) -> None
 
 
 def test_rebuilding_changes_nothing(project: DbtProject) -> None:
-    project.query(
-        "insert into property.changes select 'a', i % 3, 'n' || (i % 5), i,"
-        " timestamp '2024-01-01' + to_days(i::int), i % 7 = 0, i from range(30) r(i)"
+    rows = (
+        f"('a', {i % 3}, 'n{i % 5}', {i}, timestamp '2024-01-{i + 1:02}', {i % 7 == 0}, {i})"
+        for i in range(30)
     )
+    project.query(f"insert into property.changes values {', '.join(rows)}")
     project.run("run", "--select", "scd2", "scd6")
     before = project.table_hash("scd6")
     project.run("run", "--select", "scd2", "scd6")

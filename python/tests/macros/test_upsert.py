@@ -12,6 +12,7 @@ import pytest
 from harness import UPSERT_STRATEGY, DbtProject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lakebed.spark.cluster import Cluster
 
 PROVES = ["pat-merge-upsert", "pat-scd-type1", "pat-idempotent"]
 
@@ -59,10 +60,25 @@ def analysis(flag: str, delete: str, equal: str) -> str:
     return ANALYSIS.replace("FLAG", flag).replace("DELETE", delete).replace("EQUAL", equal)
 
 
+def random_changes() -> list[tuple[Any, ...]]:
+    """Changes of some hundred keys in four batches: duplicates, disorder, NULLs, deletes."""
+    rng = random.Random(11)
+    rows = {}
+    for _ in range(900):
+        key = (rng.choice(["a", "ü", "漢", None]), rng.choice([*range(30), None]))
+        version = rng.choice([None, *range(6)])
+        rows[(*key, version)] = (rng.choice([True, False, False, None]), rng.choice("xyz漢"))
+    changes = [(rng.randrange(1, 5), *key, *values) for key, values in rows.items()]
+    changes += [(rng.randrange(1, 5), *row[1:]) for row in rng.sample(changes, 100)]
+    return changes
+
+
+MANY = random_changes()
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
-    files = {f"analyses/sql_{name}.sql": analysis(*kind) for name, kind in KINDS.items()}
-    files |= {
+def project(tmp_path_factory: pytest.TempPathFactory, engine: Cluster | None) -> DbtProject:
+    files = {
         "macros/strategy.sql": UPSERT_STRATEGY,
         "seeds/changes.csv": "\n".join(
             [
@@ -85,21 +101,30 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
                 "4,a,3,3,false,born again",
             ]
         ),
+        "seeds/many.csv": "\n".join(
+            [
+                "batch,part,id,version,is_deleted,note",
+                *(",".join("" if v is None else str(v) for v in row) for row in MANY),
+            ]
+        ),
+        "models/many_keys.sql": MODEL.replace("'changes'", "'many'", 1),
         "models/plain.sql": MODEL,
         "models/tombstone.sql": MODEL,
         "models/hard.sql": MODEL,
         "models/_models.yml": "version: 2\nmodels:"
         + config("plain", version="version")
         + config("tombstone", version="version", delete_flag="is_deleted")
-        + config("hard", version="version", delete_flag="is_deleted", delete="hard"),
+        + config("hard", version="version", delete_flag="is_deleted", delete="hard")
+        + config("many_keys", version="version", delete_flag="is_deleted"),
     }
+    types = {"part": "string", "is_deleted": "boolean"}
     project = DbtProject(
         tmp_path_factory.mktemp("upsert"),
         files,
         vars={"batch": 1},
-        config={"seeds": {"lakebed_test": {"+column_types": {"part": "varchar"}}}},
+        config={"seeds": {"lakebed_test": {"+column_types": types}}},
+        cluster=engine,
     )
-    project.run("compile", "--select", "resource_type:analysis")
     for batch in (1, 2, 3, 4):
         project.run("build", "--vars", f"batch: {batch}")
     return project
@@ -120,6 +145,12 @@ def test_a_table_built_in_four_batches(project: DbtProject) -> None:
     # A hard delete forgets: the older change of key 5 is back. That is its stated price.
     live[4] = (5, 8, False, "older than the delete")
     assert project.query(query.format("hard")) == live
+
+
+def test_many_keys_equal_the_oracle(project: DbtProject) -> None:
+    rows = project.query("select part, id, version, is_deleted, note from many_keys")
+    expected = newest([change[1:] for change in MANY]).values()
+    assert sorted(rows, key=repr) == sorted(expected, key=repr)
 
 
 def test_a_batch_again_changes_nothing(project: DbtProject) -> None:
@@ -157,7 +188,10 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def tables(project: DbtProject) -> Iterator[dict[str, Table]]:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Table]]:
+    files = {f"analyses/sql_{name}.sql": analysis(*kind) for name, kind in KINDS.items()}
+    project = DbtProject(tmp_path_factory.mktemp("compiled"), files)
+    project.run("compile")
     with project.connect() as lake:
         lake.execute("create schema property")
         lake.execute("use lakebed.property")
