@@ -19,7 +19,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from lakebed.errors import UserError
-from lakebed.spark.settings import check_java, lake_settings, spark_jars
+from lakebed.spark.settings import check_java, driver_settings, lake_settings, spark_jars
 
 STATE = "cluster.json"
 HOST = "127.0.0.1"
@@ -154,21 +154,18 @@ def free_ports(count: int) -> list[int]:
 def _driver_settings(home: Path, connect: int) -> dict[str, str]:
     jars = spark_jars()
     return {
-        "spark.app.name": "lakebed",
         "spark.jars": jars,
         # The Thrift server's threads do not look where `spark.jars` are loaded.
         "spark.driver.extraClassPath": jars.replace(",", os.pathsep),
-        "spark.driver.memory": "2g",
+        "spark.driver.memory": "3g",
         "spark.executor.memory": "1500m",
         "spark.driver.host": HOST,
         "spark.driver.bindAddress": HOST,
-        "spark.driver.extraJavaOptions": f"-Dderby.system.home={home} -Duser.timezone=UTC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "4",
         "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
         "spark.connect.grpc.binding.address": HOST,
         "spark.connect.grpc.binding.port": str(connect),
+        **driver_settings(home),
         **lake_settings(home),
     }
 

@@ -40,15 +40,11 @@ def session_settings(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     return {
         "spark.master": "local[*]",
-        "spark.app.name": "lakebed",
         "spark.jars": spark_jars(),
         "spark.driver.memory": "3g",
-        "spark.driver.extraJavaOptions": f"-Dderby.system.home={home} -Duser.timezone=UTC",
-        "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
-        # A laptop's tables are small: 200 partitions would be 200 tiny tasks.
-        "spark.sql.shuffle.partitions": "4",
+        **driver_settings(home),
         **lake_settings(home),
     }
 
@@ -75,6 +71,28 @@ def connect_session(url: str | None = None) -> Any:
     for name, value in value_settings().items():
         found.conf.set(name, value)
     return found
+
+
+def driver_settings(home: Path) -> dict[str, str]:
+    """What keeps a driver small and honest, however long it runs."""
+    return {
+        "spark.app.name": "lakebed",
+        "spark.driver.extraJavaOptions": (
+            # A driver without memory must end, and be seen to; it would wait for ever else.
+            f"-XX:+ExitOnOutOfMemoryError -Dderby.system.home={home} -Duser.timezone=UTC"
+        ),
+        "spark.ui.enabled": "false",
+        # Kept for a web page that is off: plans of hundreds of lines, by the thousand.
+        "spark.sql.maxPlanStringLength": "10000",
+        "spark.sql.ui.retainedExecutions": "10",
+        "spark.sql.thriftServer.ui.retainedStatements": "10",
+        "spark.sql.thriftServer.ui.retainedSessions": "10",
+        "spark.ui.retainedJobs": "50",
+        "spark.ui.retainedStages": "50",
+        "spark.ui.retainedTasks": "1000",
+        # A laptop's tables are small: 200 partitions would be 200 tiny tasks.
+        "spark.sql.shuffle.partitions": "4",
+    }
 
 
 def lake_settings(home: Path) -> dict[str, str]:
