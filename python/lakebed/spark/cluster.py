@@ -14,12 +14,19 @@ import subprocess
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 from lakebed.errors import UserError
-from lakebed.spark.settings import check_java, driver_settings, lake_settings, spark_jars
+from lakebed.spark.settings import (
+    NOT_INSTALLED,
+    check_java,
+    driver_settings,
+    lake_settings,
+    spark_jars,
+)
 
 STATE = "cluster.json"
 HOST = "127.0.0.1"
@@ -73,6 +80,8 @@ def up(home: Path, workers: int = 2, thrift: int = 10000, connect: int = 15002) 
     if running(home):
         raise UserError(f"There is a cluster on {home} already: `lakebed spark down` ends it.")
     check_java()
+    if find_spec("pyspark") is None:
+        raise UserError(NOT_INSTALLED)
     for port, what in ((thrift, "--thrift-port"), (connect, "--connect-port")):
         if _answers(port):
             raise UserError(f"Port {port} is taken: choose another one with {what}.")

@@ -13,6 +13,7 @@ from lakebed.errors import UserError
 from lakebed.spark.jars import fetch, known_format
 
 OLDEST_JAVA = 17
+NOT_INSTALLED = "Spark is not installed: pip install 'lakebed[spark]'."
 
 
 def table_format() -> str:
@@ -54,7 +55,7 @@ def session(home: Path) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise UserError("Spark is not installed: pip install 'lakebed[spark]'.") from error
+        raise UserError(NOT_INSTALLED) from error
 
     builder = SparkSession.builder.enableHiveSupport()
     for name, value in session_settings(home).items():
