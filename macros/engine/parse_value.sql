@@ -22,7 +22,9 @@
         {%- set lower = 'lower(' ~ text ~ ')' -%}
         {{- return('case when ' ~ lower ~ " in ('true', 't', 'yes', 'y', '1') then true when " ~ lower ~ " in ('false', 'f', 'no', 'n', '0') then false end") -}}
     {%- elif data_type == 'date' -%}
-        {{- return(lakebed.parse_formatted(text, data_type, lakebed.guarded_cast(text, date, data_type), formats)) -}}
+        {#- Programs write days as moments, too: the time is left out. -#}
+        {%- set iso = lakebed.guarded_cast(text, date ~ '(?:[ T]' ~ time ~ ')?', data_type, 'substring(' ~ text ~ ', 1, 10)') -%}
+        {{- return(lakebed.parse_formatted(text, data_type, iso, formats)) -}}
     {%- elif data_type == 'timestamp' -%}
         {%- set iso = date ~ '(?:[ T]' ~ time ~ '(?:Z|[+-]' ~ '(?:0[0-9]|1[0-4])' ~ ':[0-5][0-9])?)?' -%}
         {{- return(lakebed.parse_formatted(text, data_type, adapter.dispatch('parse_moment', 'lakebed')(text, iso), formats)) -}}
@@ -30,9 +32,9 @@
     {{- return('try_cast(' ~ text ~ ' as ' ~ data_type ~ ')') -}}
 {% endmacro %}
 
-{#- A cast of texts that match the whole of a pattern. -#}
-{% macro guarded_cast(text, pattern, data_type) -%}
-    case when {{ lakebed.matches_regex(text, '^(?:' ~ pattern ~ ')\\z') }} then try_cast({{ text }} as {{ data_type }}) end
+{#- A cast of texts that match the whole of a pattern; of a part of them when it is given. -#}
+{% macro guarded_cast(text, pattern, data_type, part=none) -%}
+    case when {{ lakebed.matches_regex(text, '^(?:' ~ pattern ~ ')\\z') }} then try_cast({{ part or text }} as {{ data_type }}) end
 {%- endmacro %}
 
 {#- DuckDB's own cast leaves out the offset. -#}

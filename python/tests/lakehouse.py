@@ -30,8 +30,10 @@ class Lakehouse:
         return self.home / "landing"
 
     def environment(self) -> dict[str, str]:
+        # A session by Spark Connect in pytest leaves a variable that turns dbt's own into one.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SPARK_")}
         return {
-            **os.environ,
+            **inherited,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "LAKEBED_HOME": str(self.home / "lake"),
             "LAKEBED_LANDING": str(self.landing),
