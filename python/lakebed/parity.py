@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -63,10 +64,7 @@ def compare(home: Path) -> tuple[int, list[Difference]]:
     Spark is the cluster that runs there, else a session of this process. Returns the number of
     tables, and what differs between them.
     """
-    cluster = running(home / "spark")
-    spark = connect_session(cluster.connect_url) if cluster else session(home / "spark")
-    lake = duckdb.connect()
-    try:
+    with _spark(home / "spark") as spark, duckdb.connect() as lake:
         load_extensions(lake)
         lake.execute("set timezone = 'UTC'")
         lake.execute(f"attach 'ducklake:{home / 'catalog.ducklake'}' as lake (read_only)")
@@ -76,9 +74,19 @@ def compare(home: Path) -> tuple[int, list[Difference]]:
         for name in sorted(here & there):
             found += _compare_table(lake, spark, name)
         return len(here | there), found
+
+
+@contextmanager
+def _spark(home: Path) -> Iterator[Any]:
+    if cluster := running(home):
+        with connect_session(cluster.connect_url) as connected:
+            yield connected
+        return
+    own = session(home)
+    try:
+        yield own
     finally:
-        lake.close()
-        spark.stop()
+        own.stop()
 
 
 def _duckdb_tables(lake: duckdb.DuckDBPyConnection) -> Iterator[str]:

@@ -243,11 +243,11 @@ class DbtProject:
     def table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of a query on the lake."""
         if self.cluster:
-            session = connect_session(self.cluster.connect_url)
-            session.sql(f"create schema if not exists {self.schema}")
-            session.sql(f"use {self.schema}")
-            frame = session.sql(sql)
-            return frame.columns, [tuple(row) for row in frame.collect()]
+            with connect_session(self.cluster.connect_url) as session:
+                session.sql(f"create schema if not exists {self.schema}")
+                session.sql(f"use {self.schema}")
+                frame = session.sql(sql)
+                return frame.columns, [tuple(row) for row in frame.collect()]
         with self.connect() as connection:
             result = connection.execute(sql)
             return [column[0] for column in result.description or []], result.fetchall()

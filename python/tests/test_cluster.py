@@ -40,8 +40,10 @@ def test_up_status_down(spark: None, tmp_path: Path) -> None:  # noqa: ARG001
         while "1 workers" not in (said := lakehouse.run("lakebed", "spark", "status").stdout):
             assert time.monotonic() < deadline, said
         assert "ended" in said
-        session = connect_session(running.connect_url)
-        rows = session.sql("select id % 3 as k, count(*) as n from range(9) group by 1").collect()
+        with connect_session(running.connect_url) as session:
+            rows = session.sql(
+                "select id % 3 as k, count(*) as n from range(9) group by 1"
+            ).collect()
         assert sorted(map(tuple, rows)) == [(0, 3), (1, 3), (2, 3)]
     finally:
         done = lakehouse.run("lakebed", "spark", "down")

@@ -93,22 +93,25 @@ def test_every_table_is_the_same_on_both_engines(both: tuple[Lakehouse, Cluster]
 
 
 def test_every_batch_is_settled(both: tuple[Lakehouse, Cluster]) -> None:
-    positions = connect_session(both[1].connect_url).sql("select * from ops.positions").collect()
+    with connect_session(both[1].connect_url) as session:
+        positions = session.sql("select * from ops.positions").collect()
     assert len(positions) > 10
     assert [row for row in positions if row["batch"] != row["previous_batch"]] == []
 
 
 def test_a_contract_holds_for_later_writes(both: tuple[Lakehouse, Cluster]) -> None:
-    session = connect_session(both[1].connect_url)
-    with pytest.raises(Exception, match="CHECK constraint not_null"):
+    with (
+        connect_session(both[1].connect_url) as session,
+        pytest.raises(Exception, match="CHECK constraint not_null"),
+    ):
         session.sql("update silver.retail__transactions set basket_id = null").collect()
 
 
 def test_a_row_that_differs_is_shown(both: tuple[Lakehouse, Cluster]) -> None:
     """Last here: it changes the lake."""
     lakehouse, cluster = both
-    session = connect_session(cluster.connect_url)
-    session.sql("update gold.dim_campaigns set households = 1 where campaign_id is null")
+    with connect_session(cluster.connect_url) as session:
+        session.sql("update gold.dim_campaigns set households = 1 where campaign_id is null")
     done = lakehouse.run(
         *("lakebed", "parity", "--keep", "--home", str(lakehouse.home / "lake")), check=False
     )

@@ -6,6 +6,7 @@ dbt-spark runs Python models on Databricks only (dbt-labs/dbt-adapters, issues 3
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from dbt.adapters.base import PythonJobHelper
@@ -78,12 +79,13 @@ class SessionPythonJob(PythonJobHelper):  # type: ignore[misc]
         # dbt-spark's code imports pandas on Spark, which warns when this is not said.
         os.environ.setdefault("PYARROW_IGNORE_TIMEZONE", "1")
         code = compile(compiled_code, f"<model {self.name}>", "exec")
-        exec(code, {"spark": self.session(), "__name__": f"dbt_model_{self.name}"})
+        with self.session() as spark:
+            exec(code, {"spark": spark, "__name__": f"dbt_model_{self.name}"})
 
-    def session(self) -> Any:
+    def session(self) -> AbstractContextManager[Any]:
         from pyspark.sql import SparkSession
 
-        return SparkSession.builder.getOrCreate()  # the one there is: dbt's
+        return nullcontext(SparkSession.builder.getOrCreate())  # the one there is: dbt's
 
 
 class ConnectPythonJob(SessionPythonJob):
@@ -92,5 +94,5 @@ class ConnectPythonJob(SessionPythonJob):
     The cluster is LAKEBED_SPARK_CONNECT, e.g. sc://spark.example:15002.
     """
 
-    def session(self) -> Any:
+    def session(self) -> AbstractContextManager[Any]:
         return connect_session()

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +65,20 @@ def session(home: Path) -> Any:
     return builder.getOrCreate()
 
 
-def connect_session(url: str | None = None) -> Any:
-    """A session on a cluster by Spark Connect: `url`, else LAKEBED_SPARK_CONNECT."""
+@contextmanager
+def connect_session(url: str | None = None) -> Iterator[Any]:
+    """A new session on a cluster by Spark Connect: `url`, else LAKEBED_SPARK_CONNECT.
+
+    New, since pyspark's `getOrCreate` gives the session there is, whatever its cluster.
+    """
     from pyspark.sql import SparkSession
 
     where = url or os.environ.get("LAKEBED_SPARK_CONNECT") or "sc://127.0.0.1:15002"
-    found = SparkSession.builder.remote(where).getOrCreate()
-    for name, value in value_settings().items():
-        found.conf.set(name, value)
-    return found
+    session = SparkSession.builder.remote(where).config(map=value_settings()).create()
+    try:
+        yield session
+    finally:
+        session.stop()
 
 
 def driver_settings(home: Path) -> dict[str, str]:

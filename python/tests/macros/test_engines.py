@@ -248,19 +248,20 @@ def on_duckdb(folder: Path, file: Path) -> Answers:
 def on_spark(folder: Path, file: Path, cluster: Cluster) -> Answers:
     project = DbtProject(folder, FILES, cluster=cluster)
     project.run("compile")
-    session = connect_session(cluster.connect_url)
     # Parquet's timestamps without a zone are another type on Spark; the project's are UTC.
     columns = ", ".join(
         "cast(moment as timestamp) as moment" if name == "moment" else name
         for name in pq.read_schema(file).names
     )
-    session.sql(
-        f"create or replace temporary view engine_values as select {columns} from parquet.`{file}`"
-    )
     found: Answers = {}
-    for path in FILES:
-        frame = session.sql(project.compiled(path))
-        found[Path(path).stem] = (frame.columns, [tuple(row) for row in frame.collect()])
+    with connect_session(cluster.connect_url) as session:
+        session.sql(
+            "create or replace temporary view engine_values as"
+            f" select {columns} from parquet.`{file}`"
+        )
+        for path in FILES:
+            frame = session.sql(project.compiled(path))
+            found[Path(path).stem] = (frame.columns, [tuple(row) for row in frame.collect()])
     return found
 
 
