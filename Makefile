@@ -1,11 +1,12 @@
 # Lakebed: `make build` makes a lakehouse on this machine, `make test` proves it.
 PYTHON ?= python3
+RELEASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help build test lint unit coverage soak bench lock clean
+.PHONY: help build test lint contracts unit docs coverage soak bench lock clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -21,7 +22,7 @@ build: $(VENV)/ok  ## Land the sample data, run dbt build on DuckDB, say what wa
 	dbt build
 	lakebed status
 
-test: $(VENV)/ok lint unit  ## Everything CI runs
+test: $(VENV)/ok lint contracts unit  ## Everything CI runs
 
 lint: $(VENV)/ok
 	ruff check python
@@ -31,6 +32,18 @@ lint: $(VENV)/ok
 	LAKEBED_HOME=target/lint sqlfluff lint models tests analyses  # an empty lake: the same SQL each time
 	dbt parse --quiet --warn-error
 	lakebed coverage --check
+
+contracts: $(VENV)/ok  ## Refuse a broken contract; RELEASE=<git revision> to compare with, else the last tag
+	@if [ -z "$(RELEASE)" ]; then echo "No release yet: no contract to keep."; else \
+	  rm -rf target/release && mkdir -p target/release && \
+	  git archive "$(RELEASE)" | tar -x -C target/release && \
+	  dbt parse --quiet --project-dir target/release && \
+	  dbt --warn-error-options '{"error": ["UnversionedBreakingChange"]}' \
+	    ls --quiet --select state:modified.contract --state target/release/target && \
+	  echo "No contract of $(RELEASE) is broken."; fi
+
+docs: $(VENV)/ok  ## Lineage, columns and tests of what was built, one page: target/static_index.html
+	dbt docs generate --static
 
 coverage: $(VENV)/ok  ## Write docs/patterns.md
 	dbt parse --quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -106,3 +107,16 @@ def test_building_again_changes_nothing(clean: Lakehouse) -> None:
     before = clean.hashes()
     clean.dbt("build")
     assert clean.hashes() == before
+
+
+def test_the_docs_page_knows_every_table(clean: Lakehouse) -> None:
+    clean.dbt("docs", "generate", "--static")
+    catalogue = json.loads((clean.home / "target" / "catalog.json").read_text(encoding="utf-8"))
+    documented = {
+        f"{node['metadata']['schema']}.{node['metadata']['name']}"
+        for node in catalogue["nodes"].values()
+        if node["columns"]
+    }
+    assert set(clean.hashes()) <= documented
+    page = (clean.home / "target" / "static_index.html").read_text(encoding="utf-8")
+    assert '"model.lakebed.fct_sales_lines"' in page
