@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def test_up_status_down(spark: None, tmp_path: Path) -> None:  # noqa: ARG001
         running = spark_cluster.running(home)
         assert running
         assert set(running.processes) == {"master", "worker 1", "worker 2", "driver"}
+        driver = ["ps", "-ww", "-o", "args=", "-p", str(running.processes["driver"])]
+        assert "-Xmx3g" in subprocess.check_output(driver, text=True)
 
         again = lakehouse.run("lakebed", "spark", "up", *ports, check=False)
         assert again.returncode == 1

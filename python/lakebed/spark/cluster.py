@@ -188,9 +188,11 @@ def _start(home: Path, command: list[str], log: Path) -> subprocess.Popen[bytes]
         "SPARK_HOME": str(spark_home),
         "SPARK_LOCAL_DIRS": str(home / "scratch"),
         "SPARK_LOCAL_IP": HOST,
-        "SPARK_DAEMON_MEMORY": "512m",
     }
     program, *arguments = command
+    if program == "spark-class":
+        # Of master and workers only: the Thrift server would take it for spark.driver.memory.
+        environment["SPARK_DAEMON_MEMORY"] = "512m"
     with log.open("wb") as out:
         return subprocess.Popen(
             [str(spark_home / "bin" / program), *arguments],
