@@ -12,6 +12,7 @@ import typer
 
 from lakebed.errors import UserError, explain
 from lakebed.ingest.cli import app as ingest
+from lakebed.ingest.stream_cli import stream
 from lakebed.sample.cli import app as sample
 from lakebed.spark.cli import app as spark
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.add_typer(sample, name="sample")
 app.add_typer(ingest, name="ingest")
 app.add_typer(spark, name="spark")
+app.command()(stream)
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
