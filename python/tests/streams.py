@@ -11,11 +11,15 @@ from typing import Any
 
 import yaml
 from broker import Broker
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from lakehouse import Lakehouse
 
 #: A killed member of the group is gone after a second, not after 45.
-QUICK = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200}
+QUICK = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 50}
+
+
+LAKEBED = (sys.executable, "-c", "from lakebed.cli import main; main()")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -31,7 +35,9 @@ class Stream:
 
     @property
     def file(self) -> Path:
-        file = self.lakehouse.home / f"{self.name}.yml"
+        # One for each set of settings: a process reads its file some time after its start.
+        name = f"{self.name}-{self.kafka.get('group.id', 'default')}.yml"
+        file = self.lakehouse.home / name
         content = {
             "name": self.name,
             "kafka": {"bootstrap.servers": self.broker.servers, **QUICK, **self.kafka},
@@ -43,13 +49,19 @@ class Stream:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", "from lakebed.cli import main; main()", "stream", *options]
-            + [str(self.file)],
+            [*LAKEBED, "stream", *options, str(self.file)],
             env=self.lakehouse.environment() | {"DBT_PROJECT_DIR": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def sent(self) -> list[tuple[str, int, int]]:
+        """Topic, partition, offset of all that is in bronze and in the DLQ, in order."""
+        tables = {t if isinstance(t, str) else t["table"] for t in self.topics.values()}
+        parts = [f"select _topic, _partition, _offset from bronze.{table}" for table in tables]
+        parts.append("select topic, partition, position from ops.dlq")
+        return self.lakehouse.query(f"select * from ({' union all '.join(parts)}) order by all")
 
     def run(self, *options: str, code: int | None = 0) -> str:
         """Run to the end of what is there (--once); what it printed."""
@@ -59,7 +71,27 @@ class Stream:
         return output
 
 
-ROOT = Path(__file__).resolve().parents[2]
+def everything(broker: Broker, topic: str) -> list[tuple[str, int, int]]:
+    """Topic, partition, offset of every record that a reader of committed records gets."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.servers,
+            "group.id": "check",
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    parts = consumer.list_topics(topic).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, part, 0) for part in parts])
+    found, ended = [], set()
+    while len(ended) < len(parts):
+        for message in consumer.consume(10_000, 0.5):
+            if message.error() is not None:
+                ended.add(message.partition())
+            else:
+                found.append((topic, message.partition(), message.offset()))
+    consumer.close()
+    return sorted(found)
 
 
 def send(

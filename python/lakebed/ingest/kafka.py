@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from confluent_kafka import (
-    OFFSET_END,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
@@ -82,7 +81,7 @@ class KafkaStream:
         self._placed = True
         self._positions: dict[Place, int] = {}
         self._ended: set[Place] = set()
-        self._had_assignment = False
+        self._joined = False
         self._resting = False
         self._away = ""
         #: Records the broker has and the lake has not, at the last batch.
@@ -118,7 +117,7 @@ class KafkaStream:
                 on_lost=self._on_revoke,
             )
             while not self.stop.is_set():
-                if not self._placed:
+                if self._joined and not self._placed:
                     self._place()
                 self._read()
                 if self._due():
@@ -158,16 +157,15 @@ class KafkaStream:
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Where to read is not known here, and finding out may have to wait for the lake: the
-        # partitions are taken, and rest until _place.
+        # Where to read is not known here, and finding out may have to wait for the lake: _place
+        # does it, and until then nothing is read.
         self._assigned = [(part.topic, part.partition) for part in partitions]
         self._forget()
-        consumer.assign([TopicPartition(*place, OFFSET_END) for place in self._assigned])
-        consumer.pause([TopicPartition(*place) for place in self._assigned])
-        self._had_assignment = True
+        consumer.assign([])
+        self._joined = True
 
     def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        self._assigned = []
+        self._assigned, self._joined = [], False
         self._forget()
         consumer.unassign()
 
@@ -202,6 +200,7 @@ class KafkaStream:
         )
         self._consumer.resume([TopicPartition(*place) for place in assigned])
         self._placed = True
+        self.say(f"Reading {len(assigned)} partitions.")
 
     def _first_positions(self, missing: list[Place], known: set[str]) -> dict[Place, int]:
         start = self.config.start
@@ -287,7 +286,7 @@ class KafkaStream:
         )
 
     def _all_read(self) -> bool:
-        return self._had_assignment and self._placed and self._ended >= set(self._assigned)
+        return self._joined and self._placed and self._ended >= set(self._assigned)
 
     def _write(self) -> None:
         buffer = self._buffer
@@ -325,12 +324,12 @@ class KafkaStream:
 
     def _wait(self, seconds: float) -> None:
         """Sleep, and stay in the group."""
-        if self._assigned:
+        if self._placed:
             self._consumer.pause([TopicPartition(*place) for place in self._assigned])
             self._resting = True
-            message = self._consumer.poll(0)
-            if message is not None and message.error() is None:
-                self._forget()  # read, but not taken: it is read again from the lake's position
+        message = self._consumer.poll(0)
+        if message is not None and message.error() is None:
+            self._forget()  # read, but not taken: it is read again from the lake's position
         time.sleep(seconds)
 
     # --- errors ----------------------------------------------------------------------------

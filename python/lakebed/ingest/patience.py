@@ -41,7 +41,7 @@ def transient(error: BaseException) -> bool:
 
 @dataclass
 class Patience:
-    """Tries again with exponential backoff and jitter, 0.05 to 2 seconds apart.
+    """Tries again with exponential backoff and jitter, 0.05 to 0.5 seconds apart.
 
     `limit` is the budget of one action in seconds, None: for ever. `pause(seconds)` sleeps; a
     consumer stays in its group there. `say` hears once why there is a wait. When `stop` is set
@@ -78,4 +78,4 @@ class Patience:
                     self.say(f"Waiting: {line}")
                     told = True
             self.pause(random.uniform(delay / 2, delay))
-            delay = min(delay * 2, 2.0)
+            delay = min(delay * 2, 0.5)

@@ -287,13 +287,12 @@ def bronze_columns(entity: Entity) -> dict[str, str]:
 
 def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
     """Names of a table's columns; none when it is not there."""
-    schema, _, name = table.partition(".")
-    rows = connection.execute(
-        "select column_name from information_schema.columns where table_catalog ="
-        " current_database() and table_schema = ? and table_name = ? order by ordinal_position",
-        [schema, name],
-    ).fetchall()
-    return [name for (name,) in rows]
+    try:
+        # Far cheaper on DuckLake than information_schema.
+        rows = connection.execute(f"describe {table}").fetchall()
+    except duckdb.CatalogException:
+        return []
+    return [row[0] for row in rows]
 
 
 def create_table(
