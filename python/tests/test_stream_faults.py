@@ -141,7 +141,7 @@ def test_the_slower_of_two_writers_is_fenced(broker: Broker, tmp_path: Path) -> 
     settings = {"group.id": "slow", "session.timeout.ms": 30_000}
     slow = Stream(lakehouse, broker, topics, kafka=settings, settings={"batch": {"age": 3}})
     quick = Stream(lakehouse, broker, topics, kafka={"group.id": "quick"})
-    process = slow.start()
+    process = slow.start("--status-every", "600")
     assert process.stdout
     assert "Reading 1 partitions" in process.stdout.readline()
     send(broker, clicks, messages(random.Random(1), 100))

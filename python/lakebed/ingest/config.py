@@ -49,11 +49,11 @@ def read_stream(file: Path) -> StreamConfig:
 
     Raises UserError, with the file and the key, for everything that is not right.
     """
-    content = _mapping(render(file), str(file))
+    content = mapping(render(file), str(file))
     where = str(file)
-    _only(content, {"name", "kafka", "topics", "start", "batch"}, where)
-    name = _named(content.get("name", file.stem), f"{where}: name")
-    kafka = _mapping(content.get("kafka"), f"{where}: kafka")
+    only(content, {"name", "kafka", "topics", "start", "batch"}, where)
+    name = named(content.get("name", file.stem), f"{where}: name")
+    kafka = mapping(content.get("kafka"), f"{where}: kafka")
     if not kafka.get("bootstrap.servers"):
         raise UserError(f"{where}: kafka needs bootstrap.servers, e.g. localhost:9092.")
     for setting in _OURS:
@@ -65,8 +65,8 @@ def read_stream(file: Path) -> StreamConfig:
     if "cooperative" in str(kafka.get("partition.assignment.strategy", "")):
         raise UserError(f"{where}: kafka: partition.assignment.strategy must be range, roundrobin.")
     topics = {
-        str(topic): entity(settings, f"{where}: topics: {topic}", file.parent)
-        for topic, settings in _mapping(content.get("topics"), f"{where}: topics").items()
+        str(topic): to_entity(settings, f"{where}: topics: {topic}", file.parent)
+        for topic, settings in mapping(content.get("topics"), f"{where}: topics").items()
     }
     if not topics:
         raise UserError(f"{where}: topics is empty: name at least one, e.g. clicks: web__clicks.")
@@ -75,7 +75,7 @@ def read_stream(file: Path) -> StreamConfig:
         {str(key): value for key, value in kafka.items()},
         topics,
         _start(content.get("start", "earliest"), where),
-        _limits(content.get("batch"), where),
+        limits_of(content.get("batch"), where, Limits()),
     )
 
 
@@ -98,12 +98,12 @@ def render(file: Path) -> Any:
         raise UserError(f"{file}: {error.strerror}.") from error
 
 
-def entity(settings: Any, where: str, folder: Path) -> Entity:
+def to_entity(settings: Any, where: str, folder: Path) -> Entity:
     """An entity from its settings, or from its table's name alone. Raises UserError."""
     if isinstance(settings, str):
         settings = {"table": settings}
-    settings = _mapping(settings, where)
-    _only(settings, {"table", "value", "key", "required", "schema"}, where)
+    settings = mapping(settings, where)
+    only(settings, {"table", "value", "key", "required", "schema"}, where)
     value, key = settings.get("value", "json"), settings.get("key", "text")
     if value not in KINDS:
         raise UserError(f"{where}: value is {', '.join(KINDS)}, not {value!r}.")
@@ -117,7 +117,7 @@ def entity(settings: Any, where: str, folder: Path) -> Entity:
         schema = _json_schema(folder / str(settings["schema"]), where)
     if value != "json" and (required or schema):
         raise UserError(f"{where}: required and schema are for value: json.")
-    table = _named(settings.get("table"), f"{where}: table")
+    table = named(settings.get("table"), f"{where}: table")
     return Entity(table, value, key, tuple(map(str, required)), schema)
 
 
@@ -131,7 +131,7 @@ def _json_schema(file: Path, where: str) -> dict[str, Any]:
     except (OSError, ValueError, SchemaError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{where}: {file} is no JSON Schema: {first}") from error
-    return _mapping(schema, str(file))
+    return mapping(schema, str(file))
 
 
 def _start(value: Any, where: str) -> str | datetime:
@@ -154,13 +154,13 @@ def _offset(text: str) -> str:
     return text[:-1] + "+00:00" if text.endswith("Z") else text
 
 
-def _limits(value: Any, where: str) -> Limits:
-    settings = _mapping(value or {}, f"{where}: batch")
-    _only(settings, {"rows", "bytes", "age"}, f"{where}: batch")
+def limits_of(value: Any, where: str, default: Limits) -> Limits:
+    """Limits as given, the others as in `default`. Raises UserError."""
+    settings = mapping(value or {}, f"{where}: batch")
+    only(settings, {"rows", "bytes", "age"}, f"{where}: batch")
     for name, number in settings.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
             raise UserError(f"{where}: batch: {name} is a number above 0, not {number!r}.")
-    default = Limits()
     return Limits(
         int(settings.get("rows", default.rows)),
         int(settings.get("bytes", default.bytes)),
@@ -168,18 +168,21 @@ def _limits(value: Any, where: str) -> Limits:
     )
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """A copy of a mapping. Raises UserError, which names `where`, for anything else."""
     if not isinstance(value, Mapping):
         raise UserError(f"{where} is missing or is not a mapping of names to values.")
     return dict(value)
 
 
-def _only(settings: Mapping[str, Any], known: set[str], where: str) -> None:
+def only(settings: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Raises UserError for a setting that there is not."""
     if unknown := sorted(map(str, set(settings) - known)):
         raise UserError(f"{where} has no setting {unknown[0]}; it has {', '.join(sorted(known))}.")
 
 
-def _named(value: Any, where: str) -> str:
+def named(value: Any, where: str) -> str:
+    """A name that needs no quotes in SQL. Raises UserError for anything else."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise UserError(
             f"{where} is a name of small letters, digits and _, such as web__clicks, not {value!r}."

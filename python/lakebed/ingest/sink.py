@@ -113,7 +113,7 @@ class Sink:
 
         def ask() -> dict[Place, int]:
             with self.attached() as connection:
-                return self._positions(connection)
+                return self.read_positions(connection)
 
         found = self.patience.persist(ask)
         return {place: position for place, position in found.items() if place[0] != FENCE}
@@ -139,7 +139,7 @@ class Sink:
         moves: Moves,
     ) -> None:
         with self.attached() as connection, transaction(connection):
-            held = self._positions(connection)
+            held = self.read_positions(connection)
             if moves and all(held.get(place) == new for place, (_, new) in moves.items()):
                 return
             if any(held.get(place) != expected for place, (expected, _) in moves.items()):
@@ -157,11 +157,12 @@ class Sink:
 
     def next_batch(self, connection: duckdb.DuckDBPyConnection) -> int:
         """Fence a transaction that writes rows of the stream by itself; the batch it writes."""
-        batch = self._positions(connection)[FENCE, 0] + 1
+        batch = self.read_positions(connection)[FENCE, 0] + 1
         self._move(connection, {}, batch, utc_now())
         return batch
 
-    def _positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
+    def read_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
+        """All positions, the fence among them."""
         found = connection.execute(
             f"select topic, partition, position from {self.positions_table}"
         ).fetchall()

@@ -111,3 +111,59 @@ def _report(work: Any, say: Any, done: threading.Event, every: float) -> None:
             f"{work.totals.rejected:,} to the DLQ, lag {work.known_lag:,}"
         )
         before, then = rows, now
+
+
+def webhook(
+    config: Annotated[Path, typer.Argument(help="The webhooks' YAML file.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8088,
+    fail_at: Annotated[
+        str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """Take signed webhooks (Standard Webhooks) into bronze; 2xx means committed to the lake.
+
+    The file names the endpoints; each is POST /webhooks/<endpoint>:
+
+        name: shop
+        endpoints:
+          orders: {table: shop__orders, secret: "{{ env_var('ORDERS_SECRET') }}"}
+
+    Example: lakebed webhook webhooks.yml --host 0.0.0.0 --port 8088
+    """
+    try:
+        import uvicorn
+
+        from lakebed.ingest.webhook import Writer, make_app, read_webhooks
+    except ImportError as error:
+        raise UserError("Webhooks need packages more: pip install 'lakebed[http]'") from error
+    from lakebed.ingest.faults import Faults
+    from lakebed.ingest.patience import Patience
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+
+    settings = read_webhooks(config)
+    faults = Faults(fail_at)
+    lake = open_lake(target, project_dir, profiles_dir)
+    os.chdir(project_folder(project_dir))
+
+    def say(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
+
+    entities = [endpoint.entity for endpoint in settings.endpoints.values()]
+    sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults)
+    say(f"Listening on http://{host}:{port}/webhooks/ for {', '.join(settings.endpoints)}.")
+    uvicorn.run(
+        make_app(settings, Writer(settings, sink, say, faults)),
+        host=host,
+        port=port,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
