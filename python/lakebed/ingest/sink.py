@@ -82,8 +82,9 @@ class Fenced(Exception):
 class Sink:
     """Writes one stream into `lake`; `entities` are its bronze tables.
 
-    `patience` says how long a busy lake is waited for. Use it as a context: it closes the
-    connection.
+    `patience` says how long a busy lake is waited for. `repeatable`: the same positions are
+    always the same records, as in Kafka; not so for webhooks, where they only count. Use it as a
+    context: it closes the connection.
     """
 
     lake: Lake
@@ -91,6 +92,7 @@ class Sink:
     entities: Sequence[Entity]
     patience: Patience = field(default_factory=Patience)
     faults: Faults = field(default_factory=Faults)
+    repeatable: bool = True
     _connection: duckdb.DuckDBPyConnection | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _ready: bool = field(default=False, init=False)
@@ -126,8 +128,9 @@ class Sink:
     ) -> None:
         """Write it all, or nothing. Waits for a busy lake.
 
-        A commit whose answer was lost is found in the lake and not repeated. Raises Fenced when
-        the lake's positions are neither those expected nor the new ones.
+        Records of a `repeatable` stream that are in the lake already, because the answer to a
+        commit was lost or another writer was faster, are not written again. Raises Fenced when
+        the lake's positions are not those expected.
         """
         self.patience.persist(lambda: self._attempt(rows, rejected, moves))
         self.faults.reach("committed")
@@ -140,7 +143,8 @@ class Sink:
     ) -> None:
         with self.attached() as connection, transaction(connection):
             held = self.read_positions(connection)
-            if moves and all(held.get(place) == new for place, (_, new) in moves.items()):
+            there = all(held.get(place) == new for place, (_, new) in moves.items())
+            if self.repeatable and there:
                 return
             if any(held.get(place) != expected for place, (expected, _) in moves.items()):
                 raise Fenced

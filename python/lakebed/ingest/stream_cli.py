@@ -156,7 +156,7 @@ def webhook(
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
 
     entities = [endpoint.entity for endpoint in settings.endpoints.values()]
-    sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults)
+    sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults, False)
     say(f"Listening on http://{host}:{port}/webhooks/ for {', '.join(settings.endpoints)}.")
     uvicorn.run(
         make_app(settings, Writer(settings, sink, say, faults)),
