@@ -93,7 +93,9 @@ class Broker:
     def topic(self, name: str, partitions: int = 1, **config: str) -> str:
         """Make a topic; its name gets a suffix, so that tests do not share it."""
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
-        new = NewTopic(unique, partitions, 1, config={k.replace("_", "."): v for k, v in config.items()})
+        new = NewTopic(
+            unique, partitions, 1, config={k.replace("_", "."): v for k, v in config.items()}
+        )
         admin = self.admin()  # a name: its requests end with it
         admin.create_topics([new])[unique].result(20)
         return unique

@@ -65,7 +65,8 @@ class Server:
                 httpx.get(f"{self.url}/health")
                 return
             except httpx.TransportError:
-                assert time.monotonic() < deadline and self.process.poll() is None
+                assert time.monotonic() < deadline
+                assert self.process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
         assert self.process
@@ -147,8 +148,14 @@ def test_who_gets_in(tmp_path: Path) -> None:
             (401, {"content": body.encode(), "headers": forged | {"webhook-timestamp": "nan"}}),
             (401, {"content": body.encode(), "headers": signed("m6", body, OLD[:-8] + "AAAA")}),
             # Replayed later, and dated ahead.
-            (401, {"content": body.encode(), "headers": signed("m6", body, age=timedelta(hours=1))}),
-            (401, {"content": body.encode(), "headers": signed("m6", body, age=-timedelta(hours=1))}),
+            (
+                401,
+                {"content": body.encode(), "headers": signed("m6", body, age=timedelta(hours=1))},
+            ),
+            (
+                401,
+                {"content": body.encode(), "headers": signed("m6", body, age=-timedelta(hours=1))},
+            ),
             (400, {"content": b"\xff\xfe", "headers": forged}),
             (413, {"content": b"x" * 20_000, "headers": forged}),
             (413, {"content": iter([b"x" * 6000, b"x" * 6000]), "headers": forged}),
@@ -195,7 +202,7 @@ def _mutated(text: str, generator: random.Random) -> str:
 
 
 def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
-    """Under pressure 429, with a busy lake 503, both with Retry-After; what was promised is kept."""
+    """Under pressure 429, with a busy lake 503, with Retry-After; what was promised is kept."""
     lakehouse = Lakehouse(tmp_path)
     settings = {"waiting": 8, "patience": 1, "max_bytes": 1000}
     with serving(lakehouse, **settings) as (server, client):
@@ -206,7 +213,7 @@ def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
 
         assert send(0)[1].status_code == 200
         with ThreadPoolExecutor(40) as pool:
-            answers = list(pool.map(send, range(1, 400)))
+            answers = list(pool.map(send, range(1, 100)))
         assert {answer.status_code for _, answer in answers} == {200, 429}
         held = lakehouse.connect()
         with ThreadPoolExecutor(4) as pool:
@@ -218,13 +225,16 @@ def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
         promised = {"f0"} | {name for name, answer in answers if answer.status_code == 200}
         rows = server.rows()
         assert sorted(row[0] for row in rows) == sorted(promised)  # each once, nothing else
+
         # Those that were turned away come again.
-        for name, answer in answers + busy:
-            if answer.status_code != 200:
-                while post(client, name, body).status_code != 200:
-                    time.sleep(0.05)
+        def insist(name: str) -> None:
+            while post(client, name, body).status_code != 200:
+                time.sleep(0.05)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(insist, [n for n, a in answers + busy if a.status_code != 200]))
         rows = server.rows()
-        assert len(rows) == len({row[0] for row in rows}) == 404
+        assert len(rows) == len({row[0] for row in rows}) == 104
 
 
 def killed_servers(tmp_path: Path, seed: int, kills: int) -> None:

@@ -60,8 +60,9 @@ def list_(
 @app.command()
 def show(
     dlq_id: Annotated[str, typer.Argument(help="A record, as `list` names it.")],
-    raw: Annotated[bool, typer.Option("--raw", help="The bytes of the value, and nothing else.")]
-    = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The bytes of the value, and nothing else.")
+    ] = False,
     target: Target = None,
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,

@@ -257,7 +257,7 @@ class KafkaStream:
             self.faults.reach("received")
 
     def _take(self, buffer: Buffer, message: Message) -> None:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        topic, partition, offset = _place_of(message)
         kind, sent_at = message.timestamp()
         record = Record(
             topic,
@@ -265,7 +265,7 @@ class KafkaStream:
             offset,
             message.key(),
             message.value(),
-            message.headers() or [],
+            message.headers() or [],  # type: ignore[arg-type]
             None if kind == TIMESTAMP_NOT_AVAILABLE else sent_at,
         )
         if not buffer.records:
@@ -335,10 +335,11 @@ class KafkaStream:
     # --- errors ----------------------------------------------------------------------------
 
     def _on_message_error(self, message: Message) -> None:
-        error: KafkaError = message.error()
+        error = message.error()
+        assert error is not None
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._ended.add((message.topic(), message.partition()))
+            self._ended.add(_place_of(message)[:2])
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._forget()  # _place says what is lost
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
@@ -357,3 +358,8 @@ class KafkaStream:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._away:
             self._away = error.str()
             self.say("Waiting: no Kafka broker answers; nothing is lost, reading goes on with it.")
+
+
+def _place_of(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and offset; a message that was consumed has them."""
+    return message.topic(), message.partition(), message.offset()  # type: ignore[return-value]

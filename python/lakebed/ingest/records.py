@@ -58,7 +58,7 @@ class Entity:
 
     @cached_property
     def _validator(self) -> Any:
-        from jsonschema.validators import validator_for
+        from jsonschema.validators import validator_for  # type: ignore[import-untyped]
 
         return validator_for(self.schema)(self.schema)
 
@@ -110,7 +110,9 @@ def _text(raw: bytes, what: str) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Unreadable(f"the {what} is not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise _Unreadable(
+            f"the {what} is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
     if "\0" in text:
         # DuckLake keeps minimum and maximum of a column as text, where a NUL ends it.
         raise _Unreadable(f"the {what} has a NUL character (set `{what}: bytes` for binary data)")

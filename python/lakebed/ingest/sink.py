@@ -231,9 +231,9 @@ class Sink:
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables that are missing; one with other columns is somebody else's."""
-        tables = {
-            f"bronze.{entity.table}": bronze_columns(entity) for entity in self.entities
-        } | {DLQ: _DLQ_COLUMNS}
+        tables = {f"bronze.{entity.table}": bronze_columns(entity) for entity in self.entities} | {
+            DLQ: _DLQ_COLUMNS
+        }
         for schema in ("bronze", "ops"):
             connection.execute(f"create schema if not exists {schema}")
         for table, columns in tables.items():

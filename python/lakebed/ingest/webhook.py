@@ -1,8 +1,8 @@
 """Webhooks to bronze: `lakebed webhook`.
 
 An answer of 2xx means that the message is in the lake, and committed. Messages of all requests that
-wait are written together, and the sender's message id makes a repeated one harmless: it is looked up
-in the lake before the write, and of two servers that write at once one is fenced and looks again.
+wait are written together. The sender's message id makes a repeated one harmless: it is looked up in
+the lake before the write, and of two servers that write at once one is fenced and looks again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 from standardwebhooks import Webhook
+from starlette.requests import ClientDisconnect
 
 from lakebed.errors import LakeLocked, UserError
 from lakebed.ingest.config import Limits, limits_of, mapping, named, only, render, to_entity
