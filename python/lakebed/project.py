@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Lake:
     target: str
     path: str
     alias: str
+    #: As in profiles.yml; a relative data_path counts from the folder that dbt runs in.
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exists(self) -> bool:
@@ -31,6 +33,27 @@ class Lake:
     def place(self) -> str:
         """Where the catalogue is, fit to print: a connection string may hold a password."""
         return str(catalogue_file(self.path) or "PostgreSQL")
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes can have it open at once; a catalogue file is for one."""
+        return catalogue_file(self.path) is None
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Attach it for writing, as dbt does; a lake that is not there yet is made.
+
+        Relative paths count from the working folder. Raises duckdb.Error.
+        """
+        if file := catalogue_file(self.path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        settings = ", ".join(
+            f"{name} '{str(value).replace(chr(39), chr(39) * 2)}'"
+            for name, value in self.options.items()
+        )
+        path = self.path.replace("'", "''")
+        connection.execute(
+            f"attach '{path}' as \"{self.alias}\"" + (f" ({settings})" if settings else "")
+        )
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection with the lake as its default catalogue, in UTC.
@@ -75,7 +98,8 @@ def open_lake(
     for attachment in output.get("attach") or []:
         if str(attachment.get("path", "")).lower().startswith("ducklake:"):
             path = _anchored(str(attachment["path"]), project)
-            return Lake(chosen, path, attachment.get("alias") or "lakebed")
+            options = attachment.get("options") or {}
+            return Lake(chosen, path, attachment.get("alias") or "lakebed", options)
     raise UserError(f"Target '{chosen}' attaches no DuckLake; `lakebed` reads DuckLake lakes.")
 
 

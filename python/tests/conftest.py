@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from broker import Broker
 from lakebed.errors import UserError
 from lakebed.spark.cluster import Cluster, down, free_ports, up
+from lakebed.spark.jars import KAFKA, fetch_packages
 from lakehouse import Lakehouse
 
 #: A span with a month's end, two household updates, and enough files for every kind of fault.
@@ -66,6 +68,26 @@ def cluster(spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     thrift, connect = free_ports(2)
     yield up(home, 0, thrift, connect)
     down(home)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Apache Kafka; where its jars or Java cannot be had the test is skipped, in CI it fails."""
+    try:
+        from lakebed.spark.settings import check_java
+
+        check_java()
+        fetch_packages(KAFKA, "Kafka")
+    except UserError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"No Kafka here. {error}")
+    kafka = Broker(tmp_path_factory.mktemp("kafka"))
+    try:
+        kafka.start()
+        yield kafka
+    finally:
+        kafka.kill()
 
 
 @pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])

@@ -19,6 +19,8 @@ from lakebed.errors import UserError
 PACKAGES = {
     "delta": ("io.delta:delta-spark_2.13:4.0.0",),
 }
+#: Apache Kafka itself; the tests of `lakebed stream` run it.
+KAFKA = ("org.apache.kafka:kafka_2.13:3.9.1",)
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 <modelVersion>4.0.0</modelVersion>
@@ -27,11 +29,12 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>"""
 _DEPENDENCY = (
     "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>"
-    # Spark brings its own, and Scala's.
-    "<exclusions>"
+    "<exclusions>{}</exclusions></dependency>"
+)
+#: Spark brings its own jars, and Scala's.
+_HAS_SPARK = (
     "<exclusion><groupId>org.apache.spark</groupId><artifactId>*</artifactId></exclusion>"
     "<exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>"
-    "</exclusions></dependency>"
 )
 
 
@@ -53,26 +56,33 @@ def known_format(table_format: str) -> str:
 
 def cached(table_format: str) -> list[Path]:
     """The jars of a format that are in the cache; none when it was never fetched."""
-    return sorted(_folder(known_format(table_format)).glob("*.jar"))
+    return sorted(_folder(PACKAGES[known_format(table_format)]).glob("*.jar"))
 
 
 def fetch(table_format: str) -> list[Path]:
     """The jars of a format, from the cache or by Maven. Raises UserError when Maven cannot."""
-    if found := cached(table_format):
+    return fetch_packages(PACKAGES[known_format(table_format)], table_format, _HAS_SPARK)
+
+
+def fetch_packages(packages: tuple[str, ...], name: str, exclusions: str = "") -> list[Path]:
+    """The jars of Maven packages (group:artifact:version) and of what they need.
+
+    `name` is what messages call them, `exclusions` is XML of a POM. Raises UserError.
+    """
+    folder = _folder(packages)
+    if found := sorted(folder.glob("*.jar")):
         return found
-    folder = _folder(table_format)
     maven = shutil.which("mvn")
     if maven is None:
         raise UserError(
-            f"The jars of {table_format} are not in {folder}, and there is no Maven (`mvn`) to "
+            f"The jars of {name} are not in {folder}, and there is no Maven (`mvn`) to "
             "fetch them: install it, or set LAKEBED_JARS to a folder that has them."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         pom = Path(work) / "pom.xml"
         dependencies = (
-            _DEPENDENCY.format(*map(escape, package.split(":")))
-            for package in PACKAGES[table_format]
+            _DEPENDENCY.format(*map(escape, package.split(":")), exclusions) for package in packages
         )
         pom.write_text(_POM.format("".join(dependencies)), encoding="utf-8")
         out = Path(work) / "jars"
@@ -88,21 +98,20 @@ def fetch(table_format: str) -> list[Path]:
         if done.returncode or not list(out.glob("*.jar")):
             lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
             raise UserError(
-                f"Maven could not fetch {', '.join(PACKAGES[table_format])}: "
+                f"Maven could not fetch {', '.join(packages)}: "
                 f"{(lines or [done.stderr.strip() or 'no message'])[0]}"
             )
         # In one step: a fetch that was killed leaves nothing that looks whole.
         try:
             out.rename(folder)
         except OSError:
-            if not cached(table_format):  # somebody else was faster, or it is a real error
+            if not list(folder.glob("*.jar")):  # somebody else was faster, or it is a real error
                 raise
-    return cached(table_format)
+    return sorted(folder.glob("*.jar"))
 
 
-def _folder(table_format: str) -> Path:
+def _folder(packages: tuple[str, ...]) -> Path:
     """One folder for each set of versions."""
     return cache_folder() / "+".join(
-        package.rsplit(":", 2)[1] + "-" + package.rsplit(":", 1)[1]
-        for package in PACKAGES[table_format]
+        package.rsplit(":", 2)[1] + "-" + package.rsplit(":", 1)[1] for package in packages
     )

@@ -1,0 +1,158 @@
+"""Records as they arrive, and the judgement that sends each to bronze or to the DLQ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+PATTERNS = ["pat-dlq"]
+
+KINDS = ("json", "text", "bytes")
+#: Why a record is refused: it cannot be read, it is not what was agreed, or judging it failed.
+CATEGORIES = ("malformed", "schema", "processing")
+
+
+class Record(NamedTuple):
+    """One record and where it came from. `sent_at` is in milliseconds since 1970 (UTC)."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    sent_at: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
+
+class Rejected(NamedTuple):
+    """A record for the DLQ, with the table it was meant for."""
+
+    record: Record
+    table: str
+    category: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A bronze table, and what its records must look like.
+
+    `value` is json, text or bytes; `key` text or bytes. `required` names fields of the JSON
+    object that must be there and not null; `schema` is a JSON Schema. A record without value (a
+    tombstone) is taken as it is.
+    """
+
+    table: str
+    value: str = "json"
+    key: str = "text"
+    required: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
+
+    @cached_property
+    def _validator(self) -> Any:
+        from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+
+        return validator_for(self.schema)(self.schema)
+
+    def judge(self, record: Record) -> Rejected | None:
+        """None when the record may go to bronze."""
+        try:
+            if self.key == "text" and record.key is not None:
+                _text(record.key, "key")
+            if record.value is None or self.value == "bytes":
+                return None
+            text = _text(record.value, "value")
+            if self.value == "json":
+                content = json.loads(text, parse_constant=_no_constant)
+                if self.required or self.schema is not None:
+                    self._check(content)
+        except _SchemaError as error:
+            return Rejected(record, self.table, "schema", str(error))
+        except (_Unreadable, json.JSONDecodeError) as error:
+            return Rejected(record, self.table, "malformed", str(error) or "not JSON")
+        except Exception as error:
+            # The record is to blame, whatever it was: too deep for the parser, a number too long.
+            return Rejected(
+                record, self.table, "processing", f"{type(error).__name__}: {error}"[:500]
+            )
+        return None
+
+    def _check(self, content: Any) -> None:
+        if self.required:
+            if not isinstance(content, dict):
+                raise _SchemaError("not a JSON object")
+            missing = [name for name in self.required if content.get(name) is None]
+            if missing:
+                raise _SchemaError(f"required fields are missing: {', '.join(missing)}")
+        if self.schema is not None:
+            error = next(self._validator.iter_errors(content), None)
+            if error is not None:
+                raise _SchemaError(f"{error.json_path}: {error.message}"[:500])
+
+
+class _Unreadable(ValueError):
+    pass
+
+
+class _SchemaError(ValueError):
+    pass
+
+
+def _text(raw: bytes, what: str) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Unreadable(
+            f"the {what} is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
+    if "\0" in text:
+        # DuckLake keeps minimum and maximum of a column as text, where a NUL ends it.
+        raise _Unreadable(f"the {what} has a NUL character (set `{what}: bytes` for binary data)")
+    return text
+
+
+def _no_constant(name: str) -> None:
+    raise _Unreadable(f"{name} is not JSON")
+
+
+def judge(
+    records: Iterable[tuple[Entity, Record]],
+) -> tuple[dict[Entity, list[Record]], list[Rejected]]:
+    """The records of each entity that may go to bronze, in their order; and the others."""
+    good: dict[Entity, list[Record]] = {}
+    rejected: list[Rejected] = []
+    for entity, record in records:
+        if verdict := entity.judge(record):
+            rejected.append(verdict)
+        else:
+            good.setdefault(entity, []).append(record)
+    return good, rejected
+
+
+def headers_json(headers: list[tuple[str, bytes | None]]) -> str | None:
+    """Headers as JSON: pairs of name and text; a value that is not text is {"base64": ...}.
+
+    Names may come twice, so it is a list. None without headers.
+    """
+    if not headers:
+        return None
+    return json.dumps([[name, _header(value)] for name, value in headers], ensure_ascii=False)
+
+
+def _header(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return _text(value, "header")
+    except _Unreadable:
+        from base64 import b64encode
+
+        return {"base64": b64encode(value).decode()}

@@ -1,0 +1,398 @@
+"""The sink: records and the positions they came from, in one transaction of the lake.
+
+Whoever is killed whenever, both are there or neither. A stream has one table of positions, and its
+first row is updated by every transaction, so that of two writers of one stream the later conflicts:
+rows that are only appended would let both through. On `local` the catalogue's file is attached for
+one batch and released; on `team` writers work side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from lakebed.errors import UserError
+from lakebed.ingest.faults import Faults
+from lakebed.ingest.patience import Patience
+from lakebed.ingest.records import Entity, Record, Rejected, headers_json
+from lakebed.lake import load_extensions
+from lakebed.project import Lake
+
+PATTERNS = ["pat-exactly-once", "pat-exactly-once-transactional-sinks", "pat-dlq"]
+
+#: A partition of a topic.
+Place = tuple[str, int]
+#: For each partition the position the lake must have, and the next one. None: has none yet.
+Moves = Mapping[Place, tuple[int | None, int]]
+
+#: The row of a position table that every transaction updates; its position counts batches.
+FENCE = "*"
+
+DLQ = "ops.dlq"
+_DLQ_COLUMNS = {
+    "dlq_id": "varchar",
+    "stream": "varchar",
+    "target_table": "varchar",
+    "topic": "varchar",
+    "partition": "integer",
+    "position": "bigint",
+    "record_key": "blob",
+    "record_value": "blob",
+    "headers": "varchar",
+    "sent_at": "timestamp",
+    "category": "varchar",
+    "reason": "varchar",
+    "attempts": "integer",
+    "status": "varchar",
+    "first_seen": "timestamp",
+    "resolved_at": "timestamp",
+}
+_BRONZE_COLUMNS = {
+    "_source": "varchar",
+    "_topic": "varchar",
+    "_partition": "integer",
+    "_offset": "bigint",
+    "_key": "varchar",
+    "_record": "varchar",
+    "_headers": "varchar",
+    "_sent_at": "timestamp",
+    "_batch_id": "bigint",
+    "ingested_at": "timestamp",
+}
+_ARROW = {
+    "varchar": pa.string(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "timestamp": pa.timestamp("us"),
+    "blob": pa.binary(),
+}
+
+
+class Fenced(Exception):
+    """Another writer of the stream has moved its positions; nothing was written."""
+
+
+@dataclass
+class Sink:
+    """Writes one stream into `lake`; `entities` are its bronze tables.
+
+    `patience` says how long a busy lake is waited for. `repeatable`: the same positions are
+    always the same records, as in Kafka; not so for webhooks, where they only count. Use it as a
+    context: it closes the connection.
+    """
+
+    lake: Lake
+    stream: str
+    entities: Sequence[Entity]
+    patience: Patience = field(default_factory=Patience)
+    faults: Faults = field(default_factory=Faults)
+    repeatable: bool = True
+    _connection: duckdb.DuckDBPyConnection | None = field(default=None, init=False)
+    _attached: bool = field(default=False, init=False)
+    _ready: bool = field(default=False, init=False)
+
+    @property
+    def positions_table(self) -> str:
+        return f"ops.positions__{self.stream}"
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
+
+    def positions(self) -> dict[Place, int]:
+        """The next offset of each partition, as the lake has it; makes missing tables.
+
+        Raises UserError and LakeLocked (see Patience.persist).
+        """
+
+        def ask() -> dict[Place, int]:
+            with self.attached() as connection:
+                return self.read_positions(connection)
+
+        found = self.patience.persist(ask)
+        return {place: position for place, position in found.items() if place[0] != FENCE}
+
+    def write(
+        self,
+        rows: Mapping[Entity, Sequence[Record]],
+        rejected: Sequence[Rejected],
+        moves: Moves,
+    ) -> None:
+        """Write it all, or nothing. Waits for a busy lake.
+
+        Records of a `repeatable` stream that are in the lake already, because the answer to a
+        commit was lost or another writer was faster, are not written again. Raises Fenced when
+        the lake's positions are not those expected.
+        """
+        self.patience.persist(lambda: self._attempt(rows, rejected, moves))
+        self.faults.reach("committed")
+
+    def _attempt(
+        self,
+        rows: Mapping[Entity, Sequence[Record]],
+        rejected: Sequence[Rejected],
+        moves: Moves,
+    ) -> None:
+        with self.attached() as connection, transaction(connection):
+            held = self.read_positions(connection)
+            there = all(held.get(place) == new for place, (_, new) in moves.items())
+            if self.repeatable and there:
+                return
+            if any(held.get(place) != expected for place, (expected, _) in moves.items()):
+                raise Fenced
+            batch = held[FENCE, 0] + 1
+            self.faults.reach("begun")
+            now = utc_now()
+            for entity, records in rows.items():
+                insert_rows(connection, self.stream, entity, records, batch, now)
+            self.faults.reach("rows-written")
+            insert_rejected(connection, self.stream, rejected, now)
+            self.faults.reach("dlq-written")
+            self._move(connection, {place: new for place, (_, new) in moves.items()}, batch, now)
+            self.faults.reach("positions-moved")
+
+    def next_batch(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Fence a transaction that writes rows of the stream by itself; the batch it writes."""
+        batch = self.read_positions(connection)[FENCE, 0] + 1
+        self._move(connection, {}, batch, utc_now())
+        return batch
+
+    def read_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
+        """All positions, the fence among them."""
+        found = connection.execute(
+            f"select topic, partition, position from {self.positions_table}"
+        ).fetchall()
+        return {(topic, partition): position for topic, partition, position in found}
+
+    def _move(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        new: Mapping[Place, int],
+        batch: int,
+        now: datetime,
+    ) -> None:
+        places = [(FENCE, 0, batch), *((*place, position) for place, position in new.items())]
+        moves = pa.table(
+            {
+                "topic": pa.array([place[0] for place in places], pa.string()),
+                "partition": pa.array([place[1] for place in places], pa.int32()),
+                "position": pa.array([place[2] for place in places], pa.int64()),
+                "moved_at": pa.array([now] * len(places), pa.timestamp("us")),
+            }
+        )
+        with registered(connection, moves) as name:
+            connection.execute(
+                f"""
+                merge into {self.positions_table} as held using {name} as moved
+                on held.topic = moved.topic and held.partition = moved.partition
+                when matched then update
+                    set position = moved.position, moved_at = moved.moved_at
+                when not matched then insert (topic, partition, position, moved_at)
+                    values (moved.topic, moved.partition, moved.position, moved.moved_at)
+                """
+            )
+
+    @contextmanager
+    def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The lake, attached for writing, with the stream's tables; released on `local`."""
+        connection = self._connection or self._connect()
+        try:
+            if not self._attached:
+                self.lake.attach(connection)
+                connection.execute(f'use "{self.lake.alias}"')
+                self._attached = True
+            if not self._ready:
+                self._prepare(connection)
+                self._ready = True
+            yield connection
+        except duckdb.Error:
+            # The connection may be unusable after an error of the catalogue: take a new one.
+            self._close()
+            raise
+        finally:
+            if self._attached and not self.lake.shared:
+                connection.execute("use memory")
+                connection.execute(f'detach "{self.lake.alias}"')
+                self._attached = False
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        self._connection = duckdb.connect()
+        load_extensions(self._connection)
+        self._connection.execute("set timezone = 'UTC'")
+        return self._connection
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the tables that are missing; one with other columns is somebody else's."""
+        tables = {f"bronze.{entity.table}": bronze_columns(entity) for entity in self.entities} | {
+            DLQ: _DLQ_COLUMNS
+        }
+        for schema in ("bronze", "ops"):
+            connection.execute(f"create schema if not exists {schema}")
+        for table, columns in tables.items():
+            create_table(connection, table, columns)
+        with transaction(connection):
+            if not columns_of(connection, self.positions_table):
+                connection.execute(
+                    f"create table {self.positions_table}"
+                    " (topic varchar, partition integer, position bigint, moved_at timestamp)"
+                )
+                connection.execute(
+                    f"insert into {self.positions_table} values (?, 0, 0, ?)", [FENCE, utc_now()]
+                )
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._attached, self._ready = None, False, False
+
+
+def utc_now() -> datetime:
+    """Now, in UTC, without a zone: as the lake's timestamps are."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end, roll back on an error."""
+    connection.execute("begin")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterator[str]:
+    """A name for an Arrow table inside DuckDB."""
+    connection.register("lakebed_arrow", table)
+    try:
+        yield "lakebed_arrow"
+    finally:
+        connection.unregister("lakebed_arrow")
+
+
+def bronze_columns(entity: Entity) -> dict[str, str]:
+    """Columns and types of an entity's bronze table."""
+    return {
+        **_BRONZE_COLUMNS,
+        "_key": "blob" if entity.key == "bytes" else "varchar",
+        "_record": "blob" if entity.value == "bytes" else "varchar",
+    }
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    """Names of a table's columns; none when it is not there."""
+    try:
+        # Far cheaper on DuckLake than information_schema.
+        rows = connection.execute(f"describe {table}").fetchall()
+    except duckdb.CatalogException:
+        return []
+    return [row[0] for row in rows]
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str]
+) -> None:
+    """Make a table unless it is there. Raises UserError when one with other columns is."""
+    if found := columns_of(connection, table):
+        if missing := [name for name in columns if name not in found]:
+            raise UserError(
+                f"The table {table} is not one of `lakebed stream`: it has no {missing[0]}. "
+                "Give the stream another table."
+            )
+        return
+    definition = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+    connection.execute(f"create table if not exists {table} ({definition})")
+
+
+def insert_rows(
+    connection: duckdb.DuckDBPyConnection,
+    stream: str,
+    entity: Entity,
+    records: Sequence[Record],
+    batch: int,
+    now: datetime,
+) -> None:
+    """Insert records that were judged into their bronze table."""
+    count = len(records)
+    _insert(
+        connection,
+        f"bronze.{entity.table}",
+        bronze_columns(entity),
+        {
+            "_source": [stream] * count,
+            "_topic": [record.topic for record in records],
+            "_partition": [record.partition for record in records],
+            "_offset": [record.offset for record in records],
+            "_key": [record.key for record in records],
+            "_record": [record.value for record in records],
+            "_headers": [headers_json(record.headers) for record in records],
+            "_sent_at": [_moment(record.sent_at) for record in records],
+            "_batch_id": [batch] * count,
+            "ingested_at": [now] * count,
+        },
+    )
+
+
+def insert_rejected(
+    connection: duckdb.DuckDBPyConnection, stream: str, rejected: Sequence[Rejected], now: datetime
+) -> None:
+    """Insert refused records into the DLQ, with their original bytes."""
+    count = len(rejected)
+    records = [each.record for each in rejected]
+    _insert(
+        connection,
+        DLQ,
+        _DLQ_COLUMNS,
+        {
+            "dlq_id": [f"{stream}:{r.topic}:{r.partition}:{r.offset}" for r in records],
+            "stream": [stream] * count,
+            "target_table": [each.table for each in rejected],
+            "topic": [record.topic for record in records],
+            "partition": [record.partition for record in records],
+            "position": [record.offset for record in records],
+            "record_key": [record.key for record in records],
+            "record_value": [record.value for record in records],
+            "headers": [headers_json(record.headers) for record in records],
+            "sent_at": [_moment(record.sent_at) for record in records],
+            "category": [each.category for each in rejected],
+            "reason": [each.reason for each in rejected],
+            "attempts": [1] * count,
+            "status": ["open"] * count,
+            "first_seen": [now] * count,
+            "resolved_at": [None] * count,
+        },
+    )
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: Mapping[str, str],
+    values: Mapping[str, list[Any]],
+) -> None:
+    if not values[next(iter(columns))]:
+        return
+    arrays = {name: pa.array(values[name], _ARROW[kind]) for name, kind in columns.items()}
+    with registered(connection, pa.table(arrays)) as name:
+        connection.execute(f"insert into {table} by name select * from {name}")
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    """UTC without a zone. A time that no calendar has (a broken clock) is None."""
+    if milliseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).replace(tzinfo=None)
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -1,0 +1,169 @@
+"""`lakebed stream`: the command."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakebed.errors import UserError
+from lakebed.ingest.stop import graceful_stop
+
+
+def stream(
+    config: Annotated[Path, typer.Argument(help="The stream's YAML file.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all that is there has been written.")
+    ] = False,
+    skip_lost: Annotated[
+        bool,
+        typer.Option("--skip-lost", help="Go on when the broker has already deleted records."),
+    ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for a busy lake; for ever if absent."),
+    ] = None,
+    status_every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two lines of status.")
+    ] = 10,
+    fail_at: Annotated[
+        str | None,
+        typer.Option(
+            help="For tests: die (SIGKILL) at POINT, POINT:COUNT or random:SEED:CHANCE.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """Take Kafka topics into bronze, each record once; what cannot be read goes to the DLQ.
+
+    The file names the stream, librdkafka's settings, and a table for each topic:
+
+        name: web
+        kafka: {bootstrap.servers: "localhost:9092"}
+        topics: {clicks: web__clicks}
+
+    Ctrl-C (or SIGTERM) writes what was read and ends; a second one ends at once, which loses
+    nothing either. Points of --fail-at: received, begun, rows-written, dlq-written,
+    positions-moved, committed, acknowledged.
+
+    Example: lakebed stream streams/web.yml --once
+    """
+    try:
+        from lakebed.ingest.kafka import KafkaStream
+    except ImportError as error:
+        raise UserError("Kafka needs a package more: pip install 'lakebed[kafka]'") from error
+    from lakebed.ingest.config import read_stream
+    from lakebed.ingest.faults import Faults
+    from lakebed.ingest.patience import Patience
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+
+    settings = read_stream(config)
+    faults = Faults(fail_at)
+    lake = open_lake(target, project_dir, profiles_dir)
+    # Relative paths of profiles.yml count from the project, as they do for dbt.
+    os.chdir(project_folder(project_dir))
+
+    def say(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
+
+    with graceful_stop() as stop:
+        sink = Sink(
+            lake,
+            settings.name,
+            list(settings.topics.values()),
+            Patience(patience, say=say, stop=stop),
+            faults,
+        )
+        with sink:
+            work = KafkaStream(settings, sink, say, stop, faults, once, skip_lost)
+            done = threading.Event()
+            reporter = threading.Thread(
+                target=_report, args=(work, say, done, status_every), daemon=True
+            )
+            reporter.start()
+            try:
+                totals = work.run()
+            finally:
+                done.set()
+    typer.echo(
+        f"{settings.name}: {totals.rows:,} rows, {totals.rejected:,} to the DLQ,"
+        f" {totals.batches:,} batches."
+    )
+
+
+def _report(work: Any, say: Any, done: threading.Event, every: float) -> None:
+    """A line of status now and then: rows, rate since the last line, DLQ, lag."""
+    before, then = 0, time.monotonic()
+    while not done.wait(every):
+        now, rows = time.monotonic(), work.totals.rows
+        say(
+            f"{rows:,} rows, {(rows - before) / (now - then):,.0f}/s, "
+            f"{work.totals.rejected:,} to the DLQ, lag {work.known_lag:,}"
+        )
+        before, then = rows, now
+
+
+def webhook(
+    config: Annotated[Path, typer.Argument(help="The webhooks' YAML file.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8088,
+    fail_at: Annotated[
+        str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """Take signed webhooks (Standard Webhooks) into bronze; 2xx means committed to the lake.
+
+    The file names the endpoints; each is POST /webhooks/<endpoint>:
+
+        name: shop
+        endpoints:
+          orders: {table: shop__orders, secret: "{{ env_var('ORDERS_SECRET') }}"}
+
+    Example: lakebed webhook webhooks.yml --host 0.0.0.0 --port 8088
+    """
+    try:
+        import uvicorn
+
+        from lakebed.ingest.webhook import Writer, make_app, read_webhooks
+    except ImportError as error:
+        raise UserError("Webhooks need packages more: pip install 'lakebed[http]'") from error
+    from lakebed.ingest.faults import Faults
+    from lakebed.ingest.patience import Patience
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+
+    settings = read_webhooks(config)
+    faults = Faults(fail_at)
+    lake = open_lake(target, project_dir, profiles_dir)
+    os.chdir(project_folder(project_dir))
+
+    def say(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
+
+    entities = [endpoint.entity for endpoint in settings.endpoints.values()]
+    sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults, False)
+    say(f"Listening on http://{host}:{port}/webhooks/ for {', '.join(settings.endpoints)}.")
+    uvicorn.run(
+        make_app(settings, Writer(settings, sink, say, faults)),
+        host=host,
+        port=port,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )

@@ -1,0 +1,127 @@
+"""`lakebed stream` with a real Kafka: what goes where, and what a person is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from broker import Broker
+from lakehouse import Lakehouse
+from streams import LAKEBED, Stream, send
+
+PROVES = ["pat-streaming-ingest", "pat-dlq"]
+
+
+@pytest.fixture
+def lakehouse(tmp_path: Path) -> Lakehouse:
+    return Lakehouse(tmp_path)
+
+
+def test_every_byte_is_in_bronze_or_in_the_dlq(broker: Broker, lakehouse: Lakehouse) -> None:
+    clicks, raw = broker.topic("clicks"), broker.topic("raw")
+    good = [(f"k{n}", json.dumps({"id": n, "text": "é😀 'quoted' \\ 1"})) for n in range(50)]
+    poison: list[tuple[bytes | str | None, bytes | str | None]] = [
+        ("p0", b"\xff\xfe\x00"),
+        ("p1", b'{"id": 1'),
+        ("p2", b"NaN"),
+        ("p3", b""),
+        (b"\x80", b"{}"),
+        ("p5", b'{"a": "\x00"}'),
+        ("p6", b'{"id": null}'),
+        ("p7", b"[1]"),
+        ("p8", b"[" * 100_000 + b"]" * 100_000),
+        ("p9", b"9" * 5000),
+    ]
+    send(broker, clicks, good, headers=[("trace", b"a"), ("trace", b"\xff"), ("none", None)])
+    send(broker, clicks, [("k1", None), (None, None)])
+    send(broker, clicks, poison)
+    everything = bytes(range(256))
+    send(broker, raw, [(everything, everything * n) for n in range(40)])
+    stream = Stream(
+        lakehouse,
+        broker,
+        {
+            clicks: {"table": "web__clicks", "required": ["id"]},
+            raw: {"table": "web__raw", "value": "bytes", "key": "bytes"},
+        },
+    )
+    output = stream.run()
+    assert "92 rows, 10 to the DLQ" in output
+
+    rows = lakehouse.query("select _key, _record from bronze.web__clicks order by _offset")
+    assert rows == [*good, ("k1", None), (None, None)]
+    assert lakehouse.query(
+        "select distinct _headers, _source, _topic, _partition from bronze.web__clicks where"
+        " _record is not null"
+    ) == [('[["trace", "a"], ["trace", {"base64": "/w=="}], ["none", null]]', "web", clicks, 0)]
+    found = lakehouse.query(
+        "select record_key, record_value, category, attempts, status from ops.dlq order by position"
+    )
+    categories = ["malformed"] * 6 + ["schema"] * 2 + ["processing"] * 2
+    assert found == [
+        (key.encode() if isinstance(key, str) else key, value, category, 1, "open")
+        for (key, value), category in zip(poison, categories, strict=True)
+    ]
+    held = lakehouse.query("select _key, _record from bronze.web__raw order by _offset")
+    assert held == [(everything, everything * n) for n in range(40)]
+
+    # Again: nothing is new. And more: only that.
+    assert "0 rows, 0 to the DLQ, 0 batches" in stream.run()
+    send(broker, clicks, good[:3])
+    assert "3 rows, 0 to the DLQ, 1 batches" in stream.run()
+
+
+def lakebed(lakehouse: Lakehouse, *arguments: str, code: int = 0) -> str:
+    """Run the command; standard output, and standard error when it fails."""
+    done = lakehouse.run(*LAKEBED, *arguments, check=False)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_replay_delivers_once_after_a_fix(broker: Broker, lakehouse: Lakehouse) -> None:
+    clicks = broker.topic("clicks")
+    bodies = ['{"id": 1}', '{"number": 2}', '{"number": 3}', "{broken"]
+    send(broker, clicks, [("k", body) for body in bodies], headers=[("h", b"\xfe")])
+    strict = Stream(lakehouse, broker, {clicks: {"table": "web__clicks", "required": ["id"]}})
+    assert "1 rows, 3 to the DLQ" in strict.run()
+
+    listed = lakebed(lakehouse, "dlq", "list")
+    assert "web -> web__clicks: 2 schema, open" in listed
+    assert f"web:{clicks}:0:1  schema: required fields are missing: id  (1 attempts" in listed
+    assert "'k'" in lakebed(lakehouse, "dlq", "show", f"web:{clicks}:0:3")
+    assert lakebed(lakehouse, "dlq", "show", f"web:{clicks}:0:3", "--raw") == "{broken"
+    assert "No record nothing" in lakebed(lakehouse, "dlq", "show", "nothing", code=1)
+
+    # Nothing is fixed yet: nothing is delivered.
+    output = lakebed(lakehouse, "dlq", "replay", str(strict.file))
+    assert "0 delivered, 3 refused again." in output
+
+    fixed = Stream(lakehouse, broker, {clicks: {"table": "web__clicks", "required": []}})
+    for point in ("begun", "rows-written", "dlq-written", "committed"):
+        command = ("dlq", "replay", str(fixed.file), "--fail-at", point)
+        assert lakehouse.run(*LAKEBED, *command, check=False).returncode == -signal.SIGKILL
+    # The last of them was killed after the commit.
+    assert "0 delivered, 1 refused again." in lakebed(lakehouse, "dlq", "replay", str(fixed.file))
+    rows = lakehouse.query(
+        "select _record, _headers, _offset, _batch_id from bronze.web__clicks order by _offset"
+    )
+    header = '[["h", {"base64": "/g=="}]]'
+    assert [row[:3] for row in rows] == [
+        (body, header, offset) for offset, body in enumerate(bodies[:3])
+    ]
+    # What reads batches after its position finds the replayed ones.
+    assert rows[1][3] == rows[2][3] > rows[0][3]
+
+    assert "Say which" in lakebed(lakehouse, "dlq", "discard", code=1)
+    assert "1 discarded." in lakebed(lakehouse, "dlq", "discard", f"web:{clicks}:0:3")
+    assert lakehouse.query("select status, attempts from ops.dlq order by position") == [
+        ("replayed", 3),
+        ("replayed", 3),
+        ("discarded", 4),
+    ]
+    # And the stream goes on.
+    send(broker, clicks, [("k", "{}")])
+    assert "1 rows, 0 to the DLQ" in fixed.run()

@@ -1,0 +1,300 @@
+"""`lakebed webhook`: a real server, honest senders and others."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from lakebed.spark.cluster import free_ports
+from lakehouse import REPO, Lakehouse
+from standardwebhooks import Webhook
+from streams import LAKEBED
+
+PROVES = ["pat-webhook-sink", "pat-backpressure-strategies"]
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of the tests").decode()
+OLD = "whsec_" + base64.b64encode(b"the secret before").decode()
+
+
+class Server:
+    """`lakebed webhook` as a process; `start` it again after `kill`."""
+
+    def __init__(self, lakehouse: Lakehouse, **settings: Any) -> None:
+        self.lakehouse = lakehouse
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.file = lakehouse.home / "hooks.yml"
+        orders = {
+            "table": "shop__orders",
+            "secret": ["{{ env_var('SHOP_SECRET') }}", OLD],
+            "required": ["id"],
+        }
+        content = {"name": "hooks", "endpoints": {"orders": orders}, **settings}
+        self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [*LAKEBED, "webhook", str(self.file), "--port", str(self.port), *options],
+            env=self.lakehouse.environment()
+            | {"DBT_PROJECT_DIR": str(REPO), "SHOP_SECRET": SECRET},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                httpx.get(f"{self.url}/health")
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                assert self.process.poll() is None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
+        assert self.process
+        self.process.send_signal(how)
+        return self.process.communicate(timeout=60)[0]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return self.lakehouse.query(
+            "select _key, _record, _offset from bronze.shop__orders order by _offset"
+        )
+
+
+def signed(
+    message_id: str, body: str, secret: str = SECRET, age: timedelta = timedelta()
+) -> dict[str, str]:
+    moment = datetime.now(timezone.utc) - age
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(moment.timestamp())),
+        "webhook-signature": Webhook(secret).sign(message_id, moment, body),
+    }
+
+
+@contextmanager
+def serving(lakehouse: Lakehouse, **settings: Any) -> Iterator[tuple[Server, httpx.Client]]:
+    server = Server(lakehouse, **settings)
+    server.start()
+    try:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            yield server, client
+    finally:
+        if server.process and server.process.poll() is None:
+            output = server.stop()
+            assert server.process.returncode in (0, -signal.SIGTERM), output
+
+
+def post(client: httpx.Client, message_id: str, body: str, **more: Any) -> httpx.Response:
+    return client.post(
+        "/webhooks/orders", content=body.encode(), headers=signed(message_id, body, **more)
+    )
+
+
+def raw(port: int, request: bytes, wait: float = 5) -> bytes:
+    """Send bytes, say no more, and read what comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=wait) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            return connection.recv(65536)
+        except TimeoutError:
+            return b""
+
+
+def test_who_gets_in(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(tmp_path)
+    with serving(lakehouse, max_bytes=10_000, body_seconds=1) as (server, client):
+        body = json.dumps({"id": 1, "text": "é"})
+        assert post(client, "m1", body).json() == {"status": "stored"}
+        assert server.rows() == [("m1", body, 0)]  # an answer of 2xx: it is there
+        assert post(client, "m2", body, secret=OLD).status_code == 200
+
+        # The same message again: of the lake's own memory, and at once.
+        assert post(client, "m1", body).json() == {"status": "duplicate"}
+        with ThreadPoolExecutor(8) as pool:
+            same = list(pool.map(lambda _: post(client, "m3", body).json()["status"], range(8)))
+        assert same.count("stored") >= 1
+        # Not what was agreed: to the DLQ, which is durable, too; and not twice.
+        assert post(client, "m4", '{"no": 1}').json() == {"status": "dlq"}
+        assert post(client, "m4", '{"no": 1}').json() == {"status": "duplicate"}
+        assert post(client, "m5", "{broken").json() == {"status": "dlq"}
+
+        forged = signed("m6", body)
+        cases: list[tuple[int, dict[str, Any]]] = [
+            (401, {"content": body.encode(), "headers": forged | {"webhook-id": "other"}}),
+            (401, {"content": b'{"id": 2}', "headers": forged}),
+            (401, {"content": body.encode()}),
+            (401, {"content": body.encode(), "headers": forged | {"webhook-signature": "v1"}}),
+            (401, {"content": body.encode(), "headers": forged | {"webhook-signature": "v1,%"}}),
+            (401, {"content": body.encode(), "headers": forged | {"webhook-timestamp": "nan"}}),
+            (401, {"content": body.encode(), "headers": signed("m6", body, OLD[:-8] + "AAAA")}),
+            # Replayed later, and dated ahead.
+            (
+                401,
+                {"content": body.encode(), "headers": signed("m6", body, age=timedelta(hours=1))},
+            ),
+            (
+                401,
+                {"content": body.encode(), "headers": signed("m6", body, age=-timedelta(hours=1))},
+            ),
+            (400, {"content": b"\xff\xfe", "headers": forged}),
+            (413, {"content": b"x" * 20_000, "headers": forged}),
+            (413, {"content": iter([b"x" * 6000, b"x" * 6000]), "headers": forged}),
+            (
+                415,
+                {
+                    "content": gzip.compress(bytes(9_000_000)),
+                    "headers": forged | {"content-encoding": "gzip"},
+                },
+            ),
+        ]
+        for status, request in cases:
+            answer = client.post("/webhooks/orders", **request)
+            assert answer.status_code == status, (answer.status_code, answer.text, request)
+        assert client.post("/webhooks/nobody", content=b"").status_code == 404
+
+        # Truncated, too slow, and not HTTP at all.
+        head = b"POST /webhooks/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+        assert b" 200 " not in raw(server.port, head)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as slow:
+            slow.sendall(head)
+            assert b" 408 " in slow.recv(4096)
+        assert b" 200 " not in raw(server.port, os.urandom(500))
+        generator = random.Random(5)
+        for number in range(60):
+            headers = {k: _mutated(v, generator) for k, v in signed(f"z{number}", body).items()}
+            assert client.post("/webhooks/orders", content=body, headers=headers).status_code in (
+                400,
+                401,
+            )
+
+        assert client.get("/health").json() == {"waiting": 0, "waiting_bytes": 0}
+        assert {row[0] for row in server.rows()} == {"m1", "m2", "m3"}
+        assert [row[2] for row in server.rows()] == [0, 1, 2]  # each once
+        assert lakehouse.query("select record_key, category from ops.dlq order by position") == [
+            (b"m4", "schema"),
+            (b"m5", "malformed"),
+        ]
+
+
+def _mutated(text: str, generator: random.Random) -> str:
+    place = generator.randrange(len(text))
+    return text[:place] + generator.choice("!#x9") + "~" + text[place + 1 :]
+
+
+def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
+    """Under pressure 429, with a busy lake 503, with Retry-After; what was promised is kept."""
+    lakehouse = Lakehouse(tmp_path)
+    settings = {"waiting": 8, "patience": 1, "max_bytes": 1000}
+    with serving(lakehouse, **settings) as (server, client):
+        body = json.dumps({"id": 1})
+
+        def send(number: int) -> tuple[str, httpx.Response]:
+            return f"f{number}", post(client, f"f{number}", body)
+
+        assert send(0)[1].status_code == 200
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(send, range(1, 100)))
+        assert {answer.status_code for _, answer in answers} == {200, 429}
+        held = lakehouse.connect()
+        with ThreadPoolExecutor(4) as pool:
+            busy = list(pool.map(send, range(1000, 1004)))
+        held.close()
+        assert {answer.status_code for _, answer in busy} == {503}
+        assert all("retry-after" in a.headers for _, a in answers + busy if a.status_code != 200)
+
+        promised = {"f0"} | {name for name, answer in answers if answer.status_code == 200}
+        rows = server.rows()
+        assert sorted(row[0] for row in rows) == sorted(promised)  # each once, nothing else
+
+        # Those that were turned away come again.
+        def insist(name: str) -> None:
+            while post(client, name, body).status_code != 200:
+                time.sleep(0.05)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(insist, [n for n, a in answers + busy if a.status_code != 200]))
+        rows = server.rows()
+        assert len(rows) == len({row[0] for row in rows}) == 104
+
+
+def killed_servers(tmp_path: Path, seed: int, kills: int) -> None:
+    """Senders send until 2xx, the server is killed at any step: each message is there once."""
+    lakehouse, rng = Lakehouse(tmp_path), random.Random(seed)
+    server = Server(lakehouse)
+    done = threading.Event()
+    sent: list[str] = []
+
+    def sender(number: int) -> None:
+        count = 0
+        while not done.is_set():
+            name, body = f"{number}-{count}", json.dumps({"id": count})
+            sent.append(name)
+            while True:
+                try:
+                    with httpx.Client(base_url=server.url, timeout=10) as client:
+                        if post(client, name, body).status_code == 200:
+                            break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            count += 1
+
+    points = ("received", "begun", "rows-written", "positions-moved", "committed", "acknowledged")
+    server.start("--fail-at", f"{points[0]}:3")
+    threads = [threading.Thread(target=sender, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for kill in range(kills):
+            assert server.process
+            assert server.process.wait(60) == -signal.SIGKILL
+            point = points[kill + 1] if kill + 1 < len(points) else rng.choice(points)
+            last = kill + 1 == kills
+            options = () if last else ("--fail-at", f"{point}:{rng.randint(2, 5)}")
+            _start_among_senders(server, *options)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        server.stop()
+    rows = [row[0] for row in server.rows()]
+    assert sorted(rows) == sorted(sent)
+    assert [row[2] for row in server.rows()] == list(range(len(sent)))
+
+
+def _start_among_senders(server: Server, *options: str) -> None:
+    """It may be killed again before it is asked whether it is there."""
+    try:
+        server.start(*options)
+    except AssertionError:
+        assert server.process
+        assert server.process.wait(10) == -signal.SIGKILL
+
+
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    killed_servers(tmp_path, 1, 6)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_killed_at_every_step_soak(tmp_path: Path) -> None:
+    killed_servers(tmp_path, 2, 100)
