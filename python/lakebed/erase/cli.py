@@ -1,0 +1,150 @@
+"""`lakebed erase`: plan, run, verify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakebed.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="Erase a person's data for good.")
+
+Subject = Annotated[str, typer.Argument(help="What the models' YAML calls it, e.g. household.")]
+Keys = Annotated[list[str] | None, typer.Argument(help="Its keys; one or many.")]
+KeysFile = Annotated[
+    Path | None, typer.Option("--keys-file", help="A file with one key a line, `-` is standard input.")
+]
+Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
+ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
+ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
+
+
+def _keys(keys: list[str] | None, file: Path | None) -> list[str]:
+    found = list(keys or [])
+    if file:
+        text = typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text("utf-8")
+        found += [line.strip() for line in text.splitlines() if line.strip()]
+    return found
+
+
+@app.command()
+def plan(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Say what would be erased, and change nothing.
+
+    Example: lakebed erase plan household 1234
+    """
+    from lakebed.erase import request as requests
+
+    project = _project(target, project_dir, profiles_dir)
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    _show(request, requests.erase(project, request, dry_run=True)["tables"])
+
+
+@app.command()
+def run(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Erase a subject from every table, landing file, old version and the catalogue.
+
+    Needs LAKEBED_ERASURE_KEY, a secret to keep. Killed, it is run again with the same keys.
+
+    Example: lakebed erase run household 1234
+    """
+    from lakebed.erase import ducklake
+    from lakebed.erase import request as requests
+
+    project = _project(target, project_dir, profiles_dir)
+    lake = _lake(project)
+    ducklake.open_writer(lake).close()  # held by another process: better said before anything
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    tables = requests.erase(project, request)["tables"]
+    _show(request, tables)
+    removed = ducklake.purge(lake)
+    requests.complete(project, request, sum(tables.values()))
+    typer.echo(f"{removed} old files removed, catalogue renewed. Request {request.request_id}.")
+
+
+@app.command()
+def verify(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="A value to look for byte by byte, e.g. an e-mail address; repeatable."),
+    ] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Prove that nothing is left: no row, no line, and no byte of the values given by --value.
+
+    A key that is no text of its own (a number such as 1234 is in many files by chance) is looked for
+    in the columns and fields that hold keys; one with eight characters or more that is no
+    number is looked for in every byte, too.
+
+    Example: lakebed erase verify customer HH-93f2a --value ada@example.org
+    """
+    from lakebed.erase import request as requests
+    from lakebed.erase.scan import scan
+
+    project = _project(target, project_dir, profiles_dir)
+    lake = _lake(project)
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    tables = requests.erase(project, request, dry_run=True)["tables"]
+    left = [f"{rows} rows in {name}" for name, rows in tables.items()]
+    left += [f"{lines} lines in {file.name}" for file, _, lines in request.found]
+    values = [*(value or []), *(key for key in request.keys if len(key) >= 8 and not key.isdigit())]
+    files = 0
+    if values:
+        files, traces = scan([*_folders(lake), *filter(None, [request.landing])], values)
+        left += [f"{trace.path}: {trace.how}" for trace in traces]
+    if left:
+        raise UserError("\n  ".join(["it is not erased:", *left]))
+    looked = f"{len(values)} values looked for in {files} files" if values else "no value to scan for"
+    typer.echo(f"Nothing is left in {len(request.tables)} tables; {looked}.")
+
+
+def _project(target: str | None, folder: Path | None, profiles: Path | None):  # type: ignore[no-untyped-def]
+    from lakebed.erase.request import Project
+    from lakebed.project import project_folder
+
+    chosen = target or os.environ.get("DBT_TARGET")
+    return Project(project_folder(folder).resolve(), chosen, profiles)
+
+
+def _lake(project):  # type: ignore[no-untyped-def]
+    from lakebed.project import open_lake
+
+    return open_lake(project.target, project.folder, project.profiles)
+
+
+def _folders(lake) -> list[Path]:  # type: ignore[no-untyped-def]
+    from lakebed.erase import ducklake
+
+    return ducklake.folders(lake)
+
+
+def _show(request, tables: dict[str, int]) -> None:  # type: ignore[no-untyped-def]
+    policies = {f"{t.schema}.{t.identifier}": "delete" if t.delete else "anonymise" for t in request.tables}
+    for name, rows in sorted(tables.items()):
+        typer.echo(f"  {rows:>9,}  {policies.get(name, '')} {name}")
+    for file, _, lines in request.found:
+        typer.echo(f"  {lines:>9,}  lines of {file.name}")
+    if not tables and not request.found:
+        typer.echo("No row and no landing file is left.")
