@@ -30,6 +30,8 @@ _COPY = """
       - {name: broken_rules, data_type: string}
 """
 
+_VERDICT = "      - {name: broken_rules, data_type: string}"
+
 _CUSTOMERS = """
       - {name: customer, data_type: string, constraints: [{type: not_null}], meta: {subject: customer}}
       - {name: email, data_type: string, meta: {identifies: customer}}
@@ -65,7 +67,7 @@ def _yaml() -> str:
       pre_hook: "{{{{ lakebed.advance_position() }}}}"
       post_hook: "{{{{ lakebed.settle_position() }}}}"
       meta: {{erase: {policy}, rules: [{{name: odd, expression: customer != 'nobody'}}]}}
-    columns:{columns}{copied.replace("      - {name: broken_rules, data_type: string}", "")}
+    columns:{columns}{copied.replace(_VERDICT, "")}
   - name: quarantine_shop__{name}
     config:
       materialized: incremental
@@ -95,7 +97,7 @@ snapshots:
   - name: snap_customers
     relation: ref('silver_shop__customers')
     config: {{unique_key: customer, strategy: check, check_cols: [city], schema: snapshots, meta: {{erase: {{customer: delete}}}}}}
-    columns:{_CUSTOMERS}{_COPY.replace("BRONZE", "bronze_shop__customers")}
+    columns:{_CUSTOMERS}{_COPY.replace("BRONZE", "bronze_shop__customers").replace(_VERDICT, "")}
 """
 
 

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,9 +66,9 @@ class Project:
 
     def manifest(self) -> dict[str, Any]:
         """The project as dbt reads it."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.dbt("parse", "--target-path", folder)
-            found: dict[str, Any] = json.loads(Path(folder, "manifest.json").read_text("utf-8"))
+        self.dbt("parse")
+        target = self.folder / (os.environ.get("DBT_TARGET_PATH") or "target")
+        found: dict[str, Any] = json.loads((target / "manifest.json").read_text("utf-8"))
         return found
 
 
