@@ -12,7 +12,7 @@
 {%- endmacro %}
 
 {% macro spark__subject_hash(subject, text) -%}
-    sha2(concat(unhex('${spark.lakebed.erasure.outer}'), unhex(sha2(concat(unhex('${spark.lakebed.erasure.inner}'), cast(concat({{ lakebed.text_literal(subject ~ ':') }}, {{ text }}) as binary)), 256))), 256)
+    sha2(concat(unhex('${spark.lakebed.erasure.secret.outer}'), unhex(sha2(concat(unhex('${spark.lakebed.erasure.secret.inner}'), cast(concat({{ lakebed.text_literal(subject ~ ':') }}, {{ text }}) as binary)), 256))), 256)
 {%- endmacro %}
 
 {#- What tells the session's key from another: SQL expression, NULL without a key. -#}

@@ -110,9 +110,9 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- A column that the lake has and the YAML does not, with the name of a tagged one, may carry anything. -#}
+{#- Lines that the lake has and the YAML does not declare may carry anything. -#}
 {% macro refuse_untagged(relation, table) %}
-    {%- if not table.line and not table.lines_of -%}
+    {%- if not table.delete and not table.line and not table.lines_of -%}
         {%- for column in adapter.get_columns_in_relation(relation) if column.name in ['_record', '_record_hash', '_row_hash'] and column.name not in table.columns -%}
             {{ exceptions.raise_compiler_error("Lakebed: " ~ table.name ~ " has a column " ~ column.name ~ " that its YAML does not declare: it may carry the subject. Nothing was erased.") }}
         {%- endfor -%}

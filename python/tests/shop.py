@@ -111,7 +111,9 @@ def _checked(name: str) -> str:
 def _models() -> dict[str, str]:
     files = {"models/shop.yml": _yaml()}
     for name, key in (("customers", "customer"), ("orders", "order_id")):
-        files[f"models/bronze_shop__{name}.sql"] = f"{{{{ lakebed.landed_lines('shop', '{name}') }}}}"
+        files[f"models/bronze_shop__{name}.sql"] = (
+            f"{{{{ lakebed.landed_lines('shop', '{name}') }}}}"
+        )
         files[f"models/silver_shop__{name}.sql"] = f"""{_checked(name)},
 valid as ({{{{ lakebed.valid_rows('checked') }}}}),
 firsts as ({{{{ lakebed.deduplicate('valid', ['{key}'], '_batch_id, _file_name, _line') }}}})
@@ -186,16 +188,31 @@ def fill(shop: DbtProject) -> None:
         shop,
         "orders",
         "2.csv",
-        (ORDERS + "".join(others[60:]) + malformed + refused + "".join(hers[20:])).replace("\n", "\r\n"),
+        (ORDERS + "".join(others[60:]) + malformed + refused + "".join(hers[20:])).replace(
+            "\n", "\r\n"
+        ),
     )
     renamed = "amount,buyer,order_id,note,email,ordered_at\n"
-    land(shop, "orders", "3.csv", renamed + f"7.75,{ADA},950,é,{IDENTIFYING[1]},2024-01-03\n1.00,cust-00001,951,,c1@example.org,2024-01-03\n")
-    land(shop, "customers", "2.csv", "customer,email,full_name,city\ncust-00041,z@example.org,Zed,Oslo\n")
+    land(
+        shop,
+        "orders",
+        "3.csv",
+        renamed
+        + f"7.75,{ADA},950,é,{IDENTIFYING[1]},2024-01-03\n1.00,cust-00001,951,,c1@example.org,2024-01-03\n",
+    )
+    land(
+        shop,
+        "customers",
+        "2.csv",
+        "customer,email,full_name,city\ncust-00041,z@example.org,Zed,Oslo\n",
+    )
     shop.run("build")
 
 
 def environment(shop: DbtProject, key: str | None = KEY) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "LAKEBED_", "DBT_"))}
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "LAKEBED_", "DBT_"))
+    }
     return {
         **inherited,
         "PYTHONPATH": str(ROOT / "python"),

@@ -69,7 +69,9 @@ def rows(project: DbtProject, where: str = "true") -> dict[str, list[str]]:
 
 def traces(project: DbtProject) -> list[Trace]:
     """Every trace of Ada below the project's folder: lake, landing, logs and artifacts."""
-    looked, found = scan([project.folder / name for name in ("lake", "landing", "target", "logs")], shop.IDENTIFYING)
+    looked, found = scan(
+        [project.folder / name for name in ("lake", "landing", "target", "logs")], shop.IDENTIFYING
+    )
     assert looked > 20
     return found
 
@@ -107,13 +109,25 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
     assert receipts == [("complete", 101, 5, None), ("started", 101, 5, 64)]
 
     # Without the key of the erasure nothing is read in: she would come back unseen.
-    shop.land(ours, "orders", "4.csv", shop.ORDERS + f"960,{shop.ADA},{shop.IDENTIFYING[1]},,5.00,2024-01-05\n" + "961,cust-00002,c2@example.org,,5.00,2024-01-05\n" + f"962;{shop.ADA};x\n")
-    shop.land(ours, "customers", "9 again.csv", shop.CUSTOMERS + f"{shop.ADA},{shop.IDENTIFYING[1]},x,y\n")
+    shop.land(
+        ours,
+        "orders",
+        "4.csv",
+        shop.ORDERS
+        + f"960,{shop.ADA},{shop.IDENTIFYING[1]},,5.00,2024-01-05\n"
+        + "961,cust-00002,c2@example.org,,5.00,2024-01-05\n"
+        + f"962;{shop.ADA};x\n",
+    )
+    shop.land(
+        ours, "customers", "9 again.csv", shop.CUSTOMERS + f"{shop.ADA},{shop.IDENTIFYING[1]},x,y\n"
+    )
     blind = ours.run("build", check=False)
     assert blind.code == 1 and "LAKEBED_ERASURE_KEY is not the key" in blind.log
     secret = {"LAKEBED_ERASURE_KEY": shop.KEY}
     ours.run("build", env=secret)
-    assert ours.query("select customer, count(*) from main.fct_orders where order_id in (960, 961, 962) group by all order by all") == [("cust-00002", 1), ("erased", 1)]
+    assert ours.query(
+        "select customer, count(*) from main.fct_orders where order_id in (960, 961, 962) group by all order by all"
+    ) == [("cust-00002", 1), ("erased", 1)]
     assert not [trace for trace in traces(ours) if "/lake/" in trace.path]
 
     # The files still name her: the same request again is about them.
@@ -141,8 +155,12 @@ def test_refusals(ours: DbtProject) -> None:
     assert "1 rows in main.dim_customers" in refused("verify", *WHO)
     assert "LAKEBED_ERASURE_KEY is not set" in refused("run", *WHO, key=None)
     assert "too short" in refused("run", *WHO, key="abc")
-    assert "no table and no landing file has such a customer" in refused("run", "customer", "cust-nobody")
-    assert "No column is tagged `meta: {subject: patient}`; there is customer" in refused("run", "patient", "1")
+    assert "no table and no landing file has such a customer" in refused(
+        "run", "customer", "cust-nobody"
+    )
+    assert "No column is tagged `meta: {subject: patient}`; there is customer" in refused(
+        "run", "patient", "1"
+    )
     with ours.connect():
         assert "in use by" in refused("run", *WHO)
     (ours.folder / "landing/shop/orders/bad.csv").write_bytes(b"\x00\x01" + shop.ADA.encode())

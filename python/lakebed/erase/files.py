@@ -79,7 +79,8 @@ def affected(
                 )
         elif facts.status == "ready":
             lines = sum(
-                new is not None for _, new in _lines(file.path, facts, rules[place], is_erased[place])
+                new is not None
+                for _, new in _lines(file.path, facts, rules[place], is_erased[place])
             )
             if lines:
                 yield file, facts, lines

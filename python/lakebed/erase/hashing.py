@@ -46,8 +46,6 @@ def normal(text: str, data_type: str) -> str:
     return text
 
 
-
-
 class Hasher:
     """Hashes the texts of one kind of key; remembers, since files repeat them."""
 
@@ -66,3 +64,12 @@ def session_values() -> dict[str, str]:
     key = secret()
     inner, outer = pads(key)
     return {"inner": inner, "outer": outer, "key_id": key_id(key)}
+
+
+def spark_settings() -> dict[str, str]:
+    """The same as settings of a Spark session; `secret` in a name keeps its value out of logs."""
+    secrets = ("inner", "outer")
+    return {
+        f"spark.lakebed.erasure.{'secret.' if name in secrets else ''}{name}": value
+        for name, value in session_values().items()
+    }

@@ -205,7 +205,9 @@ def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
                     and not meta(column).get("derived")
                 ]
         elif anonymise is not None and key not in values:
-            raise UserError(f"{name}: {key} carries the subject, and `anonymise` leaves it as it is")
+            raise UserError(
+                f"{name}: {key} carries the subject, and `anonymise` leaves it as it is"
+            )
     if not table.keys and table.line is None:
         raise UserError(f"{name}: no column tells whose row it is (`meta: {{subject: {subject}}}`)")
     if unknown := sorted(set(values) - set(columns)):

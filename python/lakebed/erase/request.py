@@ -147,9 +147,21 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
     answer = project.operation("erase_rows", {"plan": plan, "dry_run": dry_run}, request.keys)
     for file in staged:
         file.replace()
-    match = _ANSWER.search(answer)
+    return _answer(answer)
+
+
+def erase_history(project: Project, request: Request) -> list[str]:
+    """Old files and a fresh start of each table's log; returns the folders of the tables."""
+    names = ("database", "schema", "identifier")
+    tables = [{name: getattr(table, name) for name in names} for table in request.tables]
+    found: list[str] = _answer(project.operation("erase_history", {"tables": tables}))["folders"]
+    return found
+
+
+def _answer(printed: str) -> dict[str, Any]:
+    match = _ANSWER.search(printed)
     if match is None:
-        raise UserError(f"dbt did not say what it erased: {answer[-500:]}")
+        raise UserError(f"dbt did not say what it did: {printed[-500:]}")
     found: dict[str, Any] = json.loads(match[1])
     return found
 
@@ -169,10 +181,15 @@ def complete(project: Project, request: Request, rows: int) -> None:
 
 
 def _kinds(table: policy.TablePlan) -> set[str]:
-    found = {"whole number" if policy.is_whole(c["data_type"]) else c["data_type"] or "string" for c in table.keys}
-    if table.line:
-        found.add("whole number" if policy.is_whole(table.line.data_type) else table.line.data_type)
-    return {"bigint" if kind == "whole number" else "string" if kind in ("varchar", "text") else kind for kind in found}
+    declared = [column["data_type"] for column in table.keys]
+    declared += [table.line.data_type] if table.line else []
+    return {_kind(data_type) for data_type in declared}
+
+
+def _kind(data_type: str) -> str:
+    if policy.is_whole(data_type):
+        return "bigint"
+    return "string" if data_type in ("", "varchar", "text") else data_type
 
 
 def _landing(project: Project, manifest: dict[str, Any]) -> Path | None:

@@ -88,8 +88,9 @@ def _in_tables(
     ask = connection or duckdb.connect()
     condition = " or ".join(["contains(cast(t as varchar), ?)"] * len(values))
     return any(
-        (ask.execute(f"select 1 from {table} as t where {condition} limit 1", list(values)))
-        .fetchall()
+        (
+            ask.execute(f"select 1 from {table} as t where {condition} limit 1", list(values))
+        ).fetchall()
         for table in tables
     )
 
