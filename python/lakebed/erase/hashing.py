@@ -8,8 +8,8 @@ import os
 import re
 from functools import lru_cache
 
-from lakebed.errors import UserError
 from lakebed.erase.policy import is_whole
+from lakebed.errors import UserError
 
 KEY = "LAKEBED_ERASURE_KEY"
 _SHORTEST = 16

@@ -181,7 +181,7 @@ def complete(project: Project, request: Request, rows: int) -> None:
 
 
 def _kinds(table: policy.TablePlan) -> set[str]:
-    declared = [column["data_type"] for column in table.keys]
+    declared = [column["data_type"] for column in table.keys if column["data_type"]]
     declared += [table.line.data_type] if table.line else []
     return {_kind(data_type) for data_type in declared}
 
@@ -189,7 +189,7 @@ def _kinds(table: policy.TablePlan) -> set[str]:
 def _kind(data_type: str) -> str:
     if policy.is_whole(data_type):
         return "bigint"
-    return "string" if data_type in ("", "varchar", "text") else data_type
+    return "string" if data_type in ("varchar", "text") else data_type
 
 
 def _landing(project: Project, manifest: dict[str, Any]) -> Path | None:
