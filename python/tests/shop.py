@@ -1,5 +1,6 @@
 """A small shop whose customers can be erased: files, bronze, silver, quarantine, gold, snapshot."""
 
+# ruff: noqa: E501  # lines of YAML, SQL and CSV
 from __future__ import annotations
 
 import gzip
@@ -140,7 +141,7 @@ left join {{ ref('dim_customers') }} as customers on orders.customer = customers
 
 def project(folder: Path, cluster: Cluster | None = None) -> DbtProject:
     landing = folder / "landing"
-    made = DbtProject(
+    return DbtProject(
         folder,
         _models(),
         vars={"landing": str(landing), "as_of": AS_OF},
@@ -150,7 +151,6 @@ def project(folder: Path, cluster: Cluster | None = None) -> DbtProject:
         },
         cluster=cluster,
     )
-    return made
 
 
 def land(shop: DbtProject, entity: str, name: str, text: str | bytes) -> Path:

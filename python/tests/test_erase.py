@@ -59,7 +59,8 @@ def rows(project: DbtProject, where: str = "true") -> dict[str, list[str]]:
         found = {}
         for table, column in TABLES.items():
             # The hash of a rewritten file is another one; when a build ran is no row of a table.
-            hidden = "columns(c -> c not in ('_file_id', '_batch_id', 'ingested_at') and c not like 'dbt_%')"
+            hidden = "columns(c -> c not in ('_file_id', '_batch_id', 'ingested_at')"
+            hidden += " and c not like 'dbt_%')"
             answer = connection.execute(
                 f"select {hidden} from {table} where {where.format(column=column)}"
             )
@@ -122,11 +123,13 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
         ours, "customers", "9 again.csv", shop.CUSTOMERS + f"{shop.ADA},{shop.IDENTIFYING[1]},x,y\n"
     )
     blind = ours.run("build", check=False)
-    assert blind.code == 1 and "LAKEBED_ERASURE_KEY is not the key" in blind.log
+    assert blind.code == 1
+    assert "LAKEBED_ERASURE_KEY is not the key" in blind.log
     secret = {"LAKEBED_ERASURE_KEY": shop.KEY}
     ours.run("build", env=secret)
     assert ours.query(
-        "select customer, count(*) from main.fct_orders where order_id in (960, 961, 962) group by all order by all"
+        "select customer, count(*) from main.fct_orders where order_id between 960 and 962"
+        " group by all order by all"
     ) == [("cust-00002", 1), ("erased", 1)]
     assert not [trace for trace in traces(ours) if "/lake/" in trace.path]
 
@@ -147,7 +150,8 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
 def test_refusals(ours: DbtProject) -> None:
     def refused(*arguments: str, key: str | None = shop.KEY) -> str:
         done = shop.erase(ours, *arguments, key=key, check=False)
-        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
         return done.stderr
 
     before = rows(ours)
@@ -200,13 +204,16 @@ def kill_and_resume(project: DbtProject, kills: int, seed: int) -> None:
             " (select count(*) from main.fct_orders where customer = 'erased') = 0"
             f" or (select count(*) from main.dim_customers where customer = '{shop.ADA}') = 0"
         )
-        assert found == [(True, True)] and totals(project) == sums
+        assert found == [(True, True)]
+        assert totals(project) == sums
     shop.erase(project, "run", *WHO)
     assert traces(project) == []
-    assert totals(project) == sums and rows(project, OTHERS) == before
+    assert totals(project) == sums
+    assert rows(project, OTHERS) == before
     # No file was taken for a new one.
     project.run("build", env={"LAKEBED_ERASURE_KEY": shop.KEY})
-    assert totals(project) == sums and rows(project, OTHERS) == before
+    assert totals(project) == sums
+    assert rows(project, OTHERS) == before
 
 
 def test_killed_anywhere_it_ends_the_same(ours: DbtProject) -> None:

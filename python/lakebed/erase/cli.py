@@ -105,9 +105,9 @@ def verify(
 ) -> None:
     """Prove that nothing is left: no row, no line, and no byte of the values given by --value.
 
-    A key that is no text of its own (a number such as 1234 is in many files by chance) is looked for
-    in the columns and fields that hold keys; one with eight characters or more that is no
-    number is looked for in every byte, too.
+    A number such as 1234 is in many files by chance: as a key, it is looked for
+    in the columns and fields that hold keys; a key of eight characters or more that is
+    no number is looked for in every byte, too.
 
     Example: lakebed erase verify customer HH-93f2a --value ada@example.org
     """

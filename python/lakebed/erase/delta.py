@@ -1,7 +1,7 @@
 """The physical half of an erasure on Delta that SQL cannot do: the log before its last checkpoint.
 
-Commits and old checkpoints keep smallest and largest values of every file, and the conditions of every
-DELETE. Delta's own clean-up keeps them for a day at least.
+Commits and old checkpoints keep smallest and largest values of every file, and the conditions of
+every DELETE. Delta's own clean-up keeps them for a day at least.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def folder(location: str) -> Path:
     url = urlparse(location)
     if url.scheme not in ("", "file"):
         raise UserError(
-            f"{location}: the old log of a table can be removed on a file system only. The rows are "
-            "erased; remove the entries of _delta_log before the last checkpoint, and run "
+            f"{location}: the old log of a table can be removed on a file system only. The rows "
+            "are erased; remove the entries of _delta_log before the last checkpoint, and run "
             "`lakebed erase verify`."
         )
     return Path(unquote(url.path))

@@ -1,7 +1,7 @@
 """The physical half of an erasure on DuckLake: files, versions, and the catalogue itself.
 
-A DELETE leaves the rows in the old files, in versions that time travel reads, in rows inlined in the
-catalogue, in its statistics, and in its free pages. Each is dealt with here; every step may
+A DELETE leaves the rows in the old files, in versions that time travel reads, in rows inlined in
+the catalogue, in its statistics, and in its free pages. Each is dealt with here; every step may
 be killed and run again.
 """
 
@@ -20,7 +20,7 @@ _FRESH = ".erasing"
 
 
 def open_writer(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """A connection that may write. Raises UserError when the lake is missing, or held by another."""
+    """A connection that may write. Raises UserError when there is no lake, or another holds it."""
     if not lake.exists:
         raise UserError(f"There is no lake yet at {lake.place}: run `dbt build` first.")
     connection = duckdb.connect()
@@ -78,7 +78,7 @@ def renew(catalogue: Path) -> None:
         connection.execute("detach fresh")
         with fresh.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.replace(fresh, catalogue)
+        fresh.replace(catalogue)
 
 
 def folders(lake: Lake) -> list[Path]:

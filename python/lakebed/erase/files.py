@@ -1,8 +1,8 @@
 """Landing files without the subject's lines.
 
-A rewritten file keeps its number of lines (a deleted one is left empty, which readers skip), so that
-the places bronze knows stay true. It gets a later time, and the manifest a row for that version
-before the file is replaced: ingestion never takes it for a new file.
+A rewritten file keeps its number of lines (a deleted one is left empty, which readers skip), so
+that the places bronze knows stay true. It gets a later time, and the manifest a row for that
+version before the file is replaced: ingestion never takes it for a new file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rewrite:
         }
 
     def replace(self) -> None:
-        os.replace(self.staged, self.path)
+        self.staged.replace(self.path)
         _sync(self.path.parent)
 
 
@@ -61,7 +61,7 @@ def affected(
     is_erased: dict[tuple[str, str], Callable[[str], bool]],
     keys: Iterable[str],
 ) -> Iterator[tuple[landing.LandedFile, landing.Inspection, int]]:
-    """The files with lines of the subject, and how many. Files still being written are looked at too.
+    """The files with lines of the subject, and how many; those still being written, too.
 
     Raises UserError for a file that cannot be read as lines and has one of `keys` in it.
     """

@@ -125,7 +125,7 @@ def _forgotten(nodes: Mapping[str, Node], subject: str) -> Iterator[str]:
         node = nodes[key]
         if _policy(node, subject) == "none" and not _tagged(node, subject):
             return {}
-        own = dict.fromkeys(_tagged(node, subject), node["name"])
+        own: dict[str, str] = dict.fromkeys(_tagged(node, subject), str(node["name"]))
         return {**above(key), **own} if not _is_stored(node) or not own else own
 
     def above(key: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One request: plan, rows, landing files, history, receipt. Every step may be killed and run again."""
+"""One request: plan, rows, landing files, history, receipt. Each step may be killed and rerun."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -48,10 +49,8 @@ def _forms(value: str) -> Iterator[bytes]:
     yield value.encode("utf-16-be")
     yield _percent(value).encode()
     yield json.dumps(value)[1:-1].encode()
-    try:
+    with contextlib.suppress(UnicodeEncodeError):
         yield value.encode("latin-1")
-    except UnicodeEncodeError:
-        pass
 
 
 def _percent(value: str) -> str:
