@@ -29,7 +29,12 @@ with totals as (
     select
         'households' as level,
         sum(sales_value) as sales_value
-    from {{ ref('rm_household_summary') }}
+    from (
+        select sales_value from {{ ref('rm_household_summary') }}
+        union all
+        -- The sales of those who were erased: no summary names them.
+        select sales_value from {{ ref('fct_baskets') }} where household_id = 0
+    ) as households
 ),
 
 final as (

@@ -32,7 +32,7 @@ lines as (
     {{ lakebed.read_lines(files) }}
 ),
 {% endif %}
-final as (
+received as (
     select
         new_files.source as _source,
         new_files.file_id as _file_id,
@@ -41,12 +41,10 @@ final as (
         cast(lines.line as bigint) as _line,
         new_files.header as _header,
         lines.record as _record,
-        md5(lines.record) as _record_hash,
         {%- else %}
         cast(null as bigint) as _line,
         new_files.header as _header,
         cast(null as {{ dbt.type_string() }}) as _record,
-        cast(null as {{ dbt.type_string() }}) as _record_hash,
         {%- endif %}
         new_files.batch_id as _batch_id,
         new_files.ingested_at
@@ -57,6 +55,24 @@ final as (
     {%- else %}
     where false
     {%- endif %}
+),
+
+kept as (
+    {{ lakebed.without_erased('select * from received') }}
+),
+
+final as (
+    select
+        _source,
+        _file_id,
+        _file_name,
+        _line,
+        _header,
+        _record,
+        md5(_record) as _record_hash,
+        _batch_id,
+        ingested_at
+    from kept
 )
 
 select * from final

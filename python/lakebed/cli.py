@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lakebed.erase.cli import app as erase
 from lakebed.errors import UserError, explain
 from lakebed.ingest.cli import app as ingest
 from lakebed.ingest.dlq_cli import app as dlq
@@ -28,6 +29,7 @@ app.add_typer(spark, name="spark")
 app.add_typer(dlq, name="dlq")
 app.command()(stream)
 app.command()(webhook)
+app.add_typer(erase, name="erase")
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]

@@ -13,6 +13,7 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 
+from lakebed.erase.hashing import session_values
 from lakebed.errors import explain
 from lakebed.lake import catalogue_file, load_extensions
 
@@ -35,3 +36,8 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
                 conn.execute(f'detach "{attachment.alias}"')
             except duckdb.Error as error:
                 raise DbtRuntimeError(explain(error) or str(error)) from None
+
+    def configure_cursor(self, cursor: Any) -> None:
+        # Values of a session: statements say their names, and the key is in no SQL and no log.
+        for name, value in session_values().items():
+            cursor.execute(f"set variable lakebed_erasure_{name} = '{value}'")

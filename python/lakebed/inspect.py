@@ -201,7 +201,7 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
     if manifest and manifest[0]:
         for state, files in connection.execute(
             "select status, count(*) from bronze.landing__files"
-            " where status != 'ready' group by all order by all"
+            " where status not in ('ready', 'erased') group by all order by all"
         ).fetchall():
             lines.append(f"  {files:>9,}  files {state}")
     console.print("\nRefused, and why:" if lines else "\nRefused: nothing")

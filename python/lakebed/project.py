@@ -94,7 +94,7 @@ def open_lake(
 ) -> Lake:
     """The lake of a target (DBT_TARGET or the profile's default when None). Raises UserError."""
     project = project_folder(folder)
-    chosen, output = _output(project, profiles, target)
+    chosen, output = target_settings(project, profiles, target)
     for attachment in output.get("attach") or []:
         if str(attachment.get("path", "")).lower().startswith("ducklake:"):
             path = _anchored(str(attachment["path"]), project)
@@ -119,7 +119,9 @@ def profiles_folder(project: Path, folder: Path | None = None) -> Path:
     )
 
 
-def _output(project: Path, folder: Path | None, target: str | None) -> tuple[str, dict[str, Any]]:
+def target_settings(
+    project: Path, folder: Path | None, target: str | None
+) -> tuple[str, dict[str, Any]]:
     """A target's name and its settings, rendered. Other targets are left alone, as in dbt: they
     may need variables that are not set here."""
     # dbt's own renderer, so that env_var() means here what it means there.

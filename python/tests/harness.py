@@ -105,7 +105,7 @@ class DbtProject:
         # A project that wants none of Lakebed's models says so, kind by kind.
         for kind in ("models", "seeds", "snapshots", "data_tests", "exposures"):
             own = project.setdefault(kind, {})
-            own["lakebed"] = {"+enabled": False}
+            own["lakebed"] = {"+enabled": False, **own.get("lakebed", {})}
             if cluster and kind in ("models", "seeds", "snapshots"):
                 own["+file_format"] = "delta"
         folder.mkdir(parents=True, exist_ok=True)

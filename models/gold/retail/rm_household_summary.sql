@@ -1,8 +1,11 @@
 {%- set baskets = ref('fct_baskets') -%}
+-- Household 0 is nobody: the sales of those who were erased (docs/erasure.md).
 with baskets as (
     select * from {{ baskets }}
+    where
+        household_id != 0
     {%- if is_incremental() %}
-    where household_id in (select household_id from {{ baskets }} where {{ lakebed.new_batches(baskets) }})
+        and household_id in (select household_id from {{ baskets }} where {{ lakebed.new_batches(baskets) }})
     {%- endif %}
 ),
 

@@ -14,6 +14,7 @@ from dbt.adapters.spark.connections import SparkConnectionManager, SparkConnecti
 from dbt.adapters.spark.impl import SparkAdapter
 from dbt_common.exceptions import DbtRuntimeError
 
+from lakebed.erase.hashing import spark_settings
 from lakebed.errors import UserError
 from lakebed.spark.cluster import running
 from lakebed.spark.settings import (
@@ -65,7 +66,11 @@ def _with_settings(connection: Any) -> Any:
             settings = session_settings(home)
         except UserError as error:
             raise DbtRuntimeError(str(error)) from error
-    credentials.server_side_parameters = {**settings, **credentials.server_side_parameters}
+    credentials.server_side_parameters = {
+        **settings,
+        **spark_settings(),
+        **credentials.server_side_parameters,
+    }
     return connection
 
 

@@ -1,0 +1,142 @@
+{#- Erases subjects from the tables of a plan: `lakebed erase run` makes the plan and calls this.
+    Deletes or anonymises as each table's policy says; run twice, or killed and run again, it ends
+    the same. On DuckDB everything happens in one transaction; on Spark table by table, each
+    in one, with the tables first from which others copy.
+    The keys themselves come by the environment (LAKEBED_ERASURE_SUBJECTS, a JSON list), since dbt
+    writes its arguments to its log.
+    Arguments: plan, a dictionary made by python/lakebed/erase/cli.py; dry_run, only counts.
+    Prints one line of JSON: rows by table. Engines: DuckDB, Spark. -#}
+{% macro erase_rows(plan, dry_run=false) %}
+    {%- set keys = fromjson(env_var('LAKEBED_ERASURE_SUBJECTS')) -%}
+    {%- do lakebed.has_erasures(plan.subject) -%}
+    {%- set counts, statements = {}, [] -%}
+    {%- for table in plan.tables -%}
+        {%- set relation = load_relation(api.Relation.create(database=table.database or none, schema=table.schema, identifier=table.identifier)) -%}
+        {%- if relation -%}
+            {%- do lakebed.refuse_untagged(relation, table) -%}
+            {%- set found = lakebed.rows_of_subject(table, keys) -%}
+            {%- set rows = run_query('select count(*) from ' ~ relation ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int -%}
+            {%- if rows -%}
+                {%- do counts.update({relation.schema ~ '.' ~ relation.identifier: rows}) -%}
+                {%- do statements.append([relation, table, found]) -%}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set exists = load_relation(lakebed.erasures()) is not none -%}
+    {%- set hashes = "subject = " ~ lakebed.text_literal(plan.subject) ~ " and subject_hash in ('" ~ plan.hashes | join("', '") ~ "')" -%}
+    {%- set known = exists and run_query("select count(*) from " ~ lakebed.erasures() ~ " where " ~ hashes).rows[0][0] | int > 0 -%}
+    {%- if not counts and not plan.file_count and not known -%}
+        {{ exceptions.raise_compiler_error("Lakebed: no table and no landing file has such a " ~ plan.subject ~ ". Nothing was erased.") }}
+    {%- endif -%}
+    {%- if not dry_run -%}
+        {%- do lakebed.create_erasures() -%}
+        {#- The subject is suppressed before, or with, its rows: nothing that runs beside brings it back. -#}
+        {%- for hash in plan.hashes %}
+            {%- do run_query("insert into " ~ lakebed.erasures() ~ " select '" ~ plan.request_id ~ "', 'started', " ~ lakebed.text_literal(plan.subject) ~ ", '" ~ hash ~ "', '" ~ plan.key_id ~ "', " ~ lakebed.text_literal(tojson(counts)) ~ ", " ~ counts.values() | sum ~ ", " ~ plan.file_count ~ ", " ~ lakebed.as_of() ~ (" where not exists (select 1 from " ~ lakebed.erasures() ~ " where state = 'started' and subject = " ~ lakebed.text_literal(plan.subject) ~ " and subject_hash = '" ~ hash ~ "')" if not counts and not plan.file_count else "")) -%}
+        {%- endfor -%}
+        {%- for relation, table, found in statements -%}
+            {%- do lakebed.erase_from(relation, table, found) -%}
+        {%- endfor -%}
+        {%- do lakebed.know_rewritten_files(plan.files) -%}
+        {%- do lakebed.commit() -%}
+    {%- endif -%}
+    {%- do print('LAKEBED ' ~ tojson({'tables': counts, 'known': known})) -%}
+{% endmacro %}
+
+{#- Conditions on a table (alias t): `theirs`, the rows of the subjects; `lost`, those whose line is not
+    well formed and names one of them somewhere: no policy but to delete them makes sense. -#}
+{% macro rows_of_subject(table, keys) %}
+    {%- set texts = [] -%}
+    {%- for key in keys -%}{%- do texts.append(lakebed.text_literal(key)) -%}{%- endfor -%}
+    {%- set theirs, lost = [], ['false'] -%}
+    {%- for column in table['keys'] -%}
+        {%- if column.data_type in ['tinyint', 'smallint', 'int', 'integer', 'bigint'] -%}
+            {%- set numbers = [] -%}
+            {%- for key in keys if modules.re.match('[+-]?[0-9]{1,18}$', key) -%}{%- do numbers.append(key | int | string) -%}{%- endfor -%}
+            {%- do theirs.append('t.' ~ adapter.quote(column.name) ~ ' in (' ~ numbers | join(', ') ~ ')' if numbers else 'false') -%}
+        {%- else -%}
+            {%- do theirs.append('trim(' ~ lakebed.to_text('t.' ~ adapter.quote(column.name)) ~ ') in (' ~ texts | join(', ') ~ ')') -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- if table.line -%}
+        {%- set well_formed = lakebed.array_size(lakebed.csv_fields('t._record')) ~ ' = ' ~ lakebed.array_size(lakebed.csv_fields('t._header')) -%}
+        {%- set key = lakebed.csv_field(lakebed.csv_fields('t._record'), lakebed.csv_fields('t._header'), table.line.fields) -%}
+        {%- do theirs.append('(' ~ well_formed ~ ' and ' ~ lakebed.normal_key(key, table.line.data_type) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
+        {%- do lost.append('(not ' ~ well_formed ~ ' and ' ~ lakebed.any_part('t._record', lakebed.normal_key('part', table.line.data_type) ~ ' in (' ~ texts | join(', ') ~ ')') ~ ')') -%}
+    {%- elif table.lines_of and table.judged -%}
+        {%- do lost.append("(t.broken_rules = 'malformed_line' and " ~ lakebed.any_part('t._record', lakebed.normal_key('part', table['keys'][0].data_type or 'string') ~ ' in (' ~ texts | join(', ') ~ ')') ~ ')') -%}
+    {%- endif -%}
+    {{- return({'theirs': '(' ~ theirs | join(' or ') ~ ')', 'lost': '(' ~ lost | join(' or ') ~ ')'}) -}}
+{% endmacro %}
+
+{#- Deletes or anonymises the rows of one table. -#}
+{% macro erase_from(relation, table, found) %}
+    {%- if table.delete -%}
+        {%- do run_query('delete from ' ~ relation ~ ' as t where coalesce(' ~ found.theirs ~ ' or ' ~ found.lost ~ ', false)') -%}
+    {%- else -%}
+        {%- do run_query('delete from ' ~ relation ~ ' as t where coalesce(' ~ found.lost ~ ', false)') -%}
+        {%- set changes = {} -%}
+        {%- for column, value in table['values'].items() -%}
+            {%- do changes.update({column: lakebed.policy_value(value, table.types.get(column))}) -%}
+        {%- endfor -%}
+        {%- if table.line -%}
+            {%- set line = lakebed.csv_with('t._record', 't._header', table.line.replace) -%}
+            {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
+        {%- endif -%}
+        {%- if table.row_hash -%}
+            {%- set columns = [] -%}
+            {%- for column in table.row_hash -%}{%- do columns.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
+            {%- do changes.update({'_row_hash': lakebed.surrogate_key(columns)}) -%}
+        {%- endif -%}
+        {%- set assignments = [] -%}
+        {%- for column, value in changes.items() -%}{%- do assignments.append(adapter.quote(column) ~ ' = ' ~ value) -%}{%- endfor -%}
+        {%- if table.lines_of -%}
+            {#- The line as bronze has it by now. -#}
+            {%- set bronze = api.Relation.create(database=table.lines_of.database or none, schema=table.lines_of.schema, identifier=table.lines_of.identifier) -%}
+            {%- set place -%} l._batch_id = t._batch_id and l._file_name = t._file_name and l._line = t._line {%- endset -%}
+            {%- do run_query('merge into ' ~ relation ~ ' as t using (select l._batch_id, l._file_name, l._line, l._record from ' ~ bronze ~ ' as l inner join ' ~ relation ~ ' as t on ' ~ place ~ ' where ' ~ found.theirs ~ ') as l on ' ~ place ~ ' and ' ~ found.theirs ~ ' when matched then update set ' ~ assignments | join(', ') ~ ', _record = l._record') -%}
+            {#- Rows whose line bronze has no longer (by retention). -#}
+            {%- do run_query('update ' ~ relation ~ ' as t set ' ~ assignments | join(', ') ~ ", _record = '' where " ~ found.theirs) -%}
+        {%- else -%}
+            {%- do run_query('update ' ~ relation ~ ' as t set ' ~ assignments | join(', ') ~ ' where ' ~ found.theirs) -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+{% macro policy_value(value, data_type) -%}
+    {%- if value is none -%} cast(null as {{ data_type or dbt.type_string() }})
+    {%- elif value is string -%} cast({{ lakebed.text_literal(value) }} as {{ data_type or dbt.type_string() }})
+    {%- else -%} cast({{ value }} as {{ data_type or 'bigint' }})
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Lines that the lake has and the YAML does not declare may carry anything. -#}
+{% macro refuse_untagged(relation, table) %}
+    {%- if not table.delete and not table.line and not table.lines_of -%}
+        {%- for column in adapter.get_columns_in_relation(relation) if column.name in ['_record', '_record_hash', '_row_hash'] and column.name not in table.columns -%}
+            {{ exceptions.raise_compiler_error("Lakebed: " ~ table.name ~ " has a column " ~ column.name ~ " that its YAML does not declare: it may carry the subject. Nothing was erased.") }}
+        {%- endfor -%}
+    {%- endif -%}
+{% endmacro %}
+
+{#- The manifest knows the rewritten landing files before they replace the old ones, so that ingestion
+    never takes one for a new file. -#}
+{% macro know_rewritten_files(files) %}
+    {%- set manifests = graph.nodes.values() | selectattr('name', 'equalto', 'bronze_landing__files') | list -%}
+    {%- if files and manifests -%}
+        {%- set node = manifests[0] -%}
+        {%- set manifest = load_relation(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) -%}
+        {%- if manifest -%}
+            {%- for file in files -%}
+                {%- set name = lakebed.text_literal(file.file_name) -%}
+                {%- do run_query("insert into " ~ manifest ~ " select source, entity, '" ~ file.file_id ~ "', file_name, path, encoding, header, 'erased', 'rewritten by an erasure', cast(" ~ file.new_bytes ~ " as bigint), rows, cast(" ~ file.new_modified_ns ~ " as bigint), batch_id, ingested_at from " ~ manifest ~ " where file_name = " ~ name ~ " and bytes = " ~ file.bytes ~ " and modified_ns = " ~ file.modified_ns ~ " and not exists (select 1 from " ~ manifest ~ " where file_name = " ~ name ~ " and bytes = " ~ file.new_bytes ~ " and modified_ns = " ~ file.new_modified_ns ~ ")") -%}
+            {%- endfor -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+{#- Closes a request: its files, history and catalogue are free of the subject. -#}
+{% macro erase_complete(request_id, subject, key_id, row_count, file_count) %}
+    {%- do run_query("insert into " ~ lakebed.erasures() ~ " select '" ~ request_id ~ "', 'complete', " ~ lakebed.text_literal(subject) ~ ", cast(null as " ~ dbt.type_string() ~ "), '" ~ key_id ~ "', cast(null as " ~ dbt.type_string() ~ "), " ~ row_count ~ ", " ~ file_count ~ ", " ~ lakebed.as_of()) -%}
+    {%- do lakebed.commit() -%}
+{% endmacro %}

@@ -1,0 +1,170 @@
+"""`lakebed erase`: plan, run, verify."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakebed.errors import UserError
+
+if TYPE_CHECKING:
+    from lakebed.erase.request import Project, Request
+    from lakebed.project import Lake
+
+app = typer.Typer(no_args_is_help=True, help="Erase a person's data for good.")
+
+Subject = Annotated[str, typer.Argument(help="What the models' YAML calls it, e.g. household.")]
+Keys = Annotated[list[str] | None, typer.Argument(help="Its keys; one or many.")]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option("--keys-file", help="A file with one key a line, `-` is standard input."),
+]
+Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
+ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
+ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
+
+
+def _keys(keys: list[str] | None, file: Path | None) -> list[str]:
+    found = list(keys or [])
+    if file:
+        text = (
+            typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text("utf-8")
+        )
+        found += [line.strip() for line in text.splitlines() if line.strip()]
+    return found
+
+
+@app.command()
+def plan(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Say what would be erased, and change nothing.
+
+    Example: lakebed erase plan household 1234
+    """
+    from lakebed.erase import request as requests
+
+    project = _project(target, project_dir, profiles_dir)
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    _show(request, requests.erase(project, request, dry_run=True)["tables"])
+
+
+@app.command()
+def run(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Erase a subject from every table, landing file, old version and the catalogue.
+
+    Needs LAKEBED_ERASURE_KEY, a secret to keep. Killed, it is run again with the same keys.
+
+    Example: lakebed erase run household 1234
+    """
+    from lakebed.erase import delta, ducklake
+    from lakebed.erase import request as requests
+
+    project = _project(target, project_dir, profiles_dir)
+    lake = _lake(project)
+    if lake:
+        ducklake.open_writer(lake).close()  # held by another process: said before anything
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    tables = requests.erase(project, request)["tables"]
+    _show(request, tables)
+    if lake:
+        removed = ducklake.purge(lake)
+    else:
+        removed = delta.forget(requests.erase_history(project, request))
+    requests.complete(project, request, sum(tables.values()))
+    typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
+
+
+@app.command()
+def verify(
+    subject: Subject,
+    keys: Keys = None,
+    keys_file: KeysFile = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="A value to look for byte by byte, e.g. an e-mail address; repeatable."),
+    ] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Prove that nothing is left: no row, no line, and no byte of the values given by --value.
+
+    A number such as 1234 is in many files by chance: as a key, it is looked for
+    in the columns and fields that hold keys; a key of eight characters or more that is
+    no number is looked for in every byte, too.
+
+    Example: lakebed erase verify customer HH-93f2a --value ada@example.org
+    """
+    from lakebed.erase import request as requests
+    from lakebed.erase.scan import scan
+
+    project = _project(target, project_dir, profiles_dir)
+    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    tables = requests.erase(project, request, dry_run=True)["tables"]
+    left = [f"{rows} rows in {name}" for name, rows in tables.items()]
+    left += [f"{lines} lines in {file.name}" for file, _, lines in request.found]
+    values = [*(value or []), *(key for key in request.keys if len(key) >= 8 and not key.isdigit())]
+    looked = "no value to look for byte by byte"
+    if values:
+        folders = [*_folders(_lake(project)), *filter(None, [request.landing])]
+        files, traces = scan(folders, values)
+        left += [f"{trace.path}: {trace.how}" for trace in traces]
+        looked = f"{len(values)} values looked for in {files} files"
+    if left:
+        raise UserError("\n  ".join(["it is not erased:", *left]))
+    typer.echo(f"Nothing is left in {len(request.tables)} tables; {looked}.")
+
+
+def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
+    from lakebed.erase.request import Project
+    from lakebed.project import project_folder
+
+    chosen = target or os.environ.get("DBT_TARGET")
+    return Project(project_folder(folder).resolve(), chosen, profiles)
+
+
+def _lake(project: Project) -> Lake | None:
+    """The DuckLake of the target; None on Spark."""
+    from lakebed.project import open_lake, target_settings
+
+    _, output = target_settings(project.folder, project.profiles, project.target)
+    if output.get("type") == "spark":
+        return None
+    return open_lake(project.target, project.folder, project.profiles)
+
+
+def _folders(lake: Lake | None) -> list[Path]:
+    """Where the lake's bytes lie."""
+    from lakebed.erase import ducklake
+    from lakebed.spark.settings import spark_home
+
+    return ducklake.folders(lake) if lake else [spark_home()]
+
+
+def _show(request: Request, tables: dict[str, int]) -> None:
+    policies = {
+        f"{table.schema}.{table.identifier}": "delete" if table.delete else "anonymise"
+        for table in request.tables
+    }
+    for name, rows in sorted(tables.items()):
+        typer.echo(f"  {rows:>9,}  {policies.get(name, '')} {name}")
+    for file, _, lines in request.found:
+        typer.echo(f"  {lines:>9,}  lines of {file.name}")
+    if not tables and not request.found:
+        typer.echo("No row and no landing file is left.")

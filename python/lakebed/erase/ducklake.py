@@ -1,0 +1,111 @@
+"""The physical half of an erasure on DuckLake: files, versions, and the catalogue itself.
+
+A DELETE leaves the rows in the old files, in versions that time travel reads, in rows inlined in
+the catalogue, in its statistics, and in its free pages. Each is dealt with here; every step may
+be killed and run again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+
+from lakebed.errors import LakeLocked, UserError, explain
+from lakebed.lake import catalogue_file, load_extensions
+from lakebed.project import Lake
+
+_FRESH = ".erasing"
+
+
+def open_writer(lake: Lake) -> duckdb.DuckDBPyConnection:
+    """A connection that may write. Raises UserError when there is no lake, or another holds it."""
+    if not lake.exists:
+        raise UserError(f"There is no lake yet at {lake.place}: run `dbt build` first.")
+    connection = duckdb.connect()
+    try:
+        load_extensions(connection)
+        path = lake.path.replace("'", "''")
+        connection.execute(f"attach '{path}' as \"{lake.alias}\"")
+        connection.execute(f'use "{lake.alias}"')
+    except duckdb.Error as error:
+        connection.close()
+        if LakeLocked.known(error):
+            raise LakeLocked(explain(error) or str(error)) from error
+        raise UserError(explain(error) or f"The lake cannot be opened: {error}") from error
+    return connection
+
+
+def purge(lake: Lake) -> int:
+    """Leave nothing but the present rows; returns the number of data files removed.
+
+    History before the erasure goes with it: time travel begins anew.
+    """
+    with open_writer(lake) as connection:
+        name = "'" + lake.alias.replace("'", "''") + "'"
+        for step in (
+            f"call ducklake_flush_inlined_data({name})",
+            # 0: a file with a single deleted row is written again.
+            f"call ducklake_rewrite_data_files({name}, delete_threshold => 0)",
+            f"call ducklake_expire_snapshots({name}, older_than => timestamptz '9999-01-01')",
+        ):
+            connection.execute(step)
+        removed = connection.execute(
+            f"select * from ducklake_cleanup_old_files({name}, cleanup_all => true)"
+        ).fetchall()
+        removed += connection.execute(
+            f"select * from ducklake_delete_orphaned_files({name}, cleanup_all => true)"
+        ).fetchall()
+        data = _data_folder(connection, lake)
+    _remove_empty_folders(data)
+    if file := catalogue_file(lake.path):
+        renew(file)
+    return len(removed)
+
+
+def renew(catalogue: Path) -> None:
+    """The same catalogue in a new file, without the free pages that deleted values stay in."""
+    fresh = catalogue.with_name(catalogue.name + _FRESH)
+    for left in (fresh, Path(f"{fresh}.wal")):
+        left.unlink(missing_ok=True)
+    with duckdb.connect() as connection:
+        # Attached for writing, and so locked until the new file stands in its place.
+        connection.execute(f"attach '{_quoted(catalogue)}' as old")
+        connection.execute("checkpoint old")
+        connection.execute(f"attach '{_quoted(fresh)}' as fresh")
+        connection.execute("copy from database old to fresh")
+        connection.execute("detach fresh")
+        with fresh.open("rb") as stream:
+            os.fsync(stream.fileno())
+        fresh.replace(catalogue)
+
+
+def folders(lake: Lake) -> list[Path]:
+    """Where the lake's bytes lie: the folder of its data, and that of its catalogue."""
+    with open_writer(lake) as connection:
+        found = {_data_folder(connection, lake).resolve()}
+    if file := catalogue_file(lake.path):
+        found.add(file.parent.resolve())
+    return sorted(f for f in found if not any(f != g and f.is_relative_to(g) for g in found))
+
+
+def _data_folder(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Path:
+    (path,) = connection.execute(
+        f'select value from "__ducklake_metadata_{lake.alias}".ducklake_metadata'
+        " where key = 'data_path' and scope is null"
+    ).fetchone() or ("",)
+    return Path(path)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Folders of partitions are named by values."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

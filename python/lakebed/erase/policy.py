@@ -1,0 +1,255 @@
+"""What is erased where, as the models' YAML says; and what the YAML forgets.
+
+A column says that it names the subject (`meta: {subject: household}`) or identifies it otherwise
+(`meta: {identifies: household}`). A model says what becomes of its rows:
+`meta: {erase: {household: delete}}`, `{anonymise: {column: value}}`, or `none` for a table that is
+made from such tables and carries nothing of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakebed.errors import UserError
+
+Node = Mapping[str, Any]
+
+_STORED = ("model", "snapshot", "seed")
+_LANDED = re.compile(r"landed_lines\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]")
+_WHOLE = ("tinyint", "smallint", "int", "integer", "bigint")
+_OWN = ("ingested_at", "broken_rules")
+
+
+@dataclass(frozen=True)
+class LineRule:
+    """How the subject stands in the lines of a file.
+
+    `fields` are the header names of its key and `data_type` what the key is; `replace` gives, for
+    the lines that stay, header names and the new text of their field.
+    """
+
+    fields: list[str]
+    data_type: str
+    replace: list[tuple[list[str], str]] | None  # None: the line is deleted
+
+
+@dataclass
+class TablePlan:
+    """What erasure does to one table."""
+
+    name: str
+    database: str
+    schema: str
+    identifier: str
+    delete: bool
+    keys: list[dict[str, str]]  # name and data_type of the columns that hold the subject's key
+    values: dict[str, Any] = field(default_factory=dict)  # column: what an anonymised row has
+    types: dict[str, str] = field(default_factory=dict)
+    line: LineRule | None = None  # a bronze table: the subject is in its lines
+    landed: tuple[str, str] | None = None  # source and entity of its files
+    lines_of: dict[str, str] | None = None  # a table with a copy of the lines of this one
+    row_hash: list[str] | None = None  # columns of _row_hash
+    judged: bool = False  # has broken_rules
+    columns: list[str] = field(default_factory=list)  # all that YAML names
+
+
+def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
+    """The tables that carry `subject`, those that others copy lines from first.
+
+    Raises UserError that names everything the policy forgets.
+    """
+    nodes: dict[str, Node] = {
+        key: node for key, node in manifest["nodes"].items() if node["resource_type"] in _STORED
+    }
+    declared = sorted({name for node in nodes.values() for name in _subjects(node)})
+    if subject not in declared:
+        known = f"; there is {', '.join(declared)}" if declared else ""
+        raise UserError(
+            f"No column is tagged `meta: {{subject: {subject}}}`{known}. See docs/erasure.md."
+        )
+    problems = [*_forgotten(nodes, subject)]
+    tables = []
+    for node in nodes.values():
+        if _tagged(node, subject) and _is_stored(node):
+            try:
+                tables.append(_table(nodes, node, subject))
+            except UserError as error:
+                problems.append(str(error))
+    if problems:
+        raise UserError(
+            "\n  ".join([f"the erasure policy of '{subject}' has gaps:", *sorted(problems)])
+        )
+    return sorted(tables, key=lambda table: (table.line is None, table.name))
+
+
+def meta(thing: Node) -> dict[str, Any]:
+    """`meta` of a model or a column, wherever dbt keeps it."""
+    found: dict[str, Any] = (thing.get("config") or {}).get("meta") or thing.get("meta") or {}
+    return found
+
+
+def _subjects(node: Node) -> Iterator[str]:
+    for column in node["columns"].values():
+        for tag in ("subject", "identifies"):
+            if tag in meta(column):
+                yield meta(column)[tag]
+
+
+def _tagged(node: Node, subject: str) -> dict[str, dict[str, Any]]:
+    """The columns that carry the subject, with their meta."""
+    return {
+        name: meta(column)
+        for name, column in node["columns"].items()
+        if subject in (meta(column).get("subject"), meta(column).get("identifies"))
+    }
+
+
+def _is_stored(node: Node) -> bool:
+    return node["config"].get("materialized") not in ("view", "ephemeral")
+
+
+def _policy(node: Node, subject: str) -> Any:
+    return (meta(node).get("erase") or {}).get(subject)
+
+
+def _forgotten(nodes: Mapping[str, Node], subject: str) -> Iterator[str]:
+    """Tables made from tables with the subject, that neither carry it nor say that they do not."""
+    # What reaches a node from above: the names of tagged columns, and from where.
+    reached: dict[str, dict[str, str]] = {}
+
+    def carried(key: str) -> dict[str, str]:
+        """What a node hands on: its tagged columns, or, of a view, those of its parents too."""
+        node = nodes[key]
+        if _policy(node, subject) == "none" and not _tagged(node, subject):
+            return {}
+        own: dict[str, str] = dict.fromkeys(_tagged(node, subject), str(node["name"]))
+        return {**above(key), **own} if not _is_stored(node) or not own else own
+
+    def above(key: str) -> dict[str, str]:
+        if key not in reached:
+            reached[key] = {}
+            for parent in nodes[key].get("depends_on", {}).get("nodes", []):
+                if parent in nodes:
+                    reached[key] |= carried(parent)
+        return reached[key]
+
+    for key, node in nodes.items():
+        if not _is_stored(node):
+            continue
+        tagged, policy, names = _tagged(node, subject), _policy(node, subject), above(key)
+        same = sorted(set(names) & set(node["columns"]) - set(tagged))
+        # Not every table with a copy of the lines calls them the same: `_record` says so by a tag.
+        if same:
+            yield (
+                f"{node['name']}: column {same[0]} comes from {names[same[0]]}, where it carries "
+                f"the subject, and has no tag here"
+            )
+        elif names and not tagged and policy != "none":
+            source = sorted(set(names.values()))[0]
+            yield (
+                f"{node['name']}: is made from {source}, which carries the subject: tag its "
+                f"columns, or say `erase: {{{subject}: none}}`"
+            )
+
+
+def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
+    name, tagged, policy = node["name"], _tagged(node, subject), _policy(node, subject)
+    columns = {key: str(column.get("data_type") or "") for key, column in node["columns"].items()}
+    if policy is None:
+        raise UserError(f"{name}: carries the subject in {', '.join(tagged)}, without a policy")
+    anonymise = policy.get("anonymise") if isinstance(policy, dict) else None
+    if policy != "delete" and not isinstance(anonymise, dict):
+        raise UserError(
+            f"{name}: the policy must be delete, {{anonymise: {{column: value}}}} or none, "
+            f"not {policy!r}"
+        )
+    values = dict(anonymise or {})
+    table = TablePlan(
+        name=name,
+        database=node["database"] or "",
+        schema=node["schema"],
+        identifier=node["alias"] or name,
+        delete=anonymise is None,
+        keys=[
+            {"name": key, "data_type": columns[key]}
+            for key, tags in tagged.items()
+            if "subject" in tags and "line_of" not in tags and "lines_from" not in tags
+        ],
+        types={key: kind for key, kind in columns.items() if kind},
+        judged="broken_rules" in columns,
+        columns=list(columns),
+    )
+    for key, tags in tagged.items():
+        if "line_of" in tags:
+            read = _named(nodes, tags["line_of"], name)
+            table.line = _line_rule(read, subject, None if anonymise is None else values)
+            landed = _LANDED.search(str(node.get("raw_code", "")))
+            table.landed = (landed[1], landed[2]) if landed else None
+            values = {}
+        elif "lines_from" in tags:
+            bronze = _named(nodes, tags["lines_from"], name)
+            table.lines_of = {
+                "database": bronze["database"] or "",
+                "schema": bronze["schema"],
+                "identifier": bronze["alias"] or bronze["name"],
+            }
+            if "_row_hash" in columns:
+                table.row_hash = [
+                    key
+                    for key, column in node["columns"].items()
+                    if not key.startswith("_")
+                    and key not in _OWN
+                    and not meta(column).get("derived")
+                ]
+        elif anonymise is not None and key not in values:
+            raise UserError(
+                f"{name}: {key} carries the subject, and `anonymise` leaves it as it is"
+            )
+    if not table.keys and table.line is None:
+        raise UserError(f"{name}: no column tells whose row it is (`meta: {{subject: {subject}}}`)")
+    if unknown := sorted(set(values) - set(columns)):
+        raise UserError(f"{name}: `anonymise` names no column of it: {', '.join(unknown)}")
+    table.values = values
+    return table
+
+
+def _named(nodes: Mapping[str, Node], name: str, where: str) -> Node:
+    for node in nodes.values():
+        if node["name"] == name:
+            return node
+    raise UserError(f"{where}: there is no model '{name}', which a column of it names")
+
+
+def _line_rule(read: Node, subject: str, values: dict[str, Any] | None) -> LineRule:
+    """The rule of a table's lines, from the model that reads them."""
+    tagged = {
+        name: tags
+        for name, tags in _tagged(read, subject).items()
+        if "lines_from" not in tags and "line_of" not in tags
+    }
+    keys = [name for name, tags in tagged.items() if tags.get("subject") == subject]
+    if len(keys) != 1:
+        raise UserError(f"{read['name']}: exactly one column must name the subject of a line")
+
+    def names(column: str) -> list[str]:
+        return [column, *meta(read["columns"][column]).get("aliases", [])]
+
+    kind = str(read["columns"][keys[0]].get("data_type") or "string")
+    if values is None:
+        return LineRule(names(keys[0]), kind, None)
+    lacking = sorted(set(tagged) - set(values))
+    unknown = sorted(set(values) - set(read["columns"]))
+    if lacking or unknown:
+        raise UserError(
+            f"{read['name']}: `anonymise` of its lines must name "
+            f"{', '.join(lacking) or 'its columns only, not ' + ', '.join(unknown)}"
+        )
+    replace = [(names(key), "" if value is None else str(value)) for key, value in values.items()]
+    return LineRule(names(keys[0]), kind, replace)
+
+
+def is_whole(data_type: str) -> bool:
+    return data_type.lower() in _WHOLE
