@@ -355,7 +355,8 @@ class KafkaStream:
             KafkaError.SASL_AUTHENTICATION_FAILED,
         ):
             raise UserError(f"Kafka refuses: {error.str()}.")
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._away:
+        down = error.code() == KafkaError._ALL_BROKERS_DOWN
+        if down and self._joined and not self._away:  # before, _check_topics says it
             self._away = error.str()
             self.say("Waiting: no Kafka broker answers; nothing is lost, reading goes on with it.")
 
