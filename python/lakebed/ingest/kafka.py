@@ -131,6 +131,11 @@ class KafkaStream:
             consumer.close()
         return self.totals
 
+    @property
+    def reading(self) -> bool:
+        """Whether it is in the group, and knows where to read."""
+        return self._joined and self._placed
+
     def _lag(self) -> int:
         behind = 0
         for place in self._assigned:
