@@ -87,7 +87,10 @@ class KafkaStream:
         #: Records the broker has and the lake has not, at the last batch.
         self.known_lag = 0
         sink.patience.pause = self._wait
-        self._consumer = Consumer(self._settings(), logger=None)
+        try:
+            self._consumer = Consumer(self._settings(), logger=None)
+        except KafkaException as error:
+            raise UserError(f"Kafka's settings: {error.args[0].str()}.") from error
 
     def _settings(self) -> dict[str, object]:
         return {
