@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from broker import Broker
+from confluent_kafka import Producer, TopicPartition
 from lakehouse import Lakehouse
 from streams import LAKEBED, Stream, send
 
@@ -125,3 +129,101 @@ def test_replay_delivers_once_after_a_fix(broker: Broker, lakehouse: Lakehouse) 
     # And the stream goes on.
     send(broker, clicks, [("k", "{}")])
     assert "1 rows, 0 to the DLQ" in fixed.run()
+
+
+def test_where_reading_starts_and_what_is_committed(broker: Broker, lakehouse: Lakehouse) -> None:
+    clicks = broker.topic("clicks")
+    send(broker, clicks, [("old", "{}")])
+    stream = Stream(lakehouse, broker, {clicks: "web__clicks"}, settings={"start": "latest"})
+    assert "0 rows" in stream.run()
+    # `latest` was decided once, and holds; a partition that comes later is new as a whole.
+    producer = Producer(
+        {"bootstrap.servers": broker.servers, "transactional.id": clicks, "log_level": 0}
+    )
+    producer.init_transactions(20)
+    for key, commit in (("aborted", False), ("kept", True)):
+        producer.begin_transaction()
+        producer.produce(clicks, key=key, value="{}")
+        producer.flush()
+        producer.commit_transaction() if commit else producer.abort_transaction()
+    broker.grow(clicks, 2)
+    send(broker, clicks, [("new", "{}")], partition=1)
+    assert "2 rows" in stream.run()
+    assert "0 rows" in stream.run()
+    assert lakehouse.query("select _key from bronze.web__clicks order by _partition") == [
+        ("kept",),
+        ("new",),
+    ]
+    later = Stream(
+        lakehouse,
+        broker,
+        {clicks: "web__later"},
+        name="later",
+        settings={"start": "2100-01-01T00:00:00Z"},
+    )
+    assert "0 rows" in later.run()
+    past = Stream(lakehouse, broker, {clicks: "web__past"}, "past", {}, {"start": "2020-01-01"})
+    assert "3 rows" in past.run()
+
+
+def test_records_the_broker_has_deleted(broker: Broker, lakehouse: Lakehouse) -> None:
+    clicks = broker.topic("clicks")
+    stream = Stream(lakehouse, broker, {clicks: "web__clicks"})
+    send(broker, clicks, [("k", "{}")] * 3)
+    stream.run()
+    send(broker, clicks, [("k", "{}")] * 5)
+    admin = broker.admin()
+    gone = TopicPartition(clicks, 0, 6)
+    admin.delete_records([gone])[gone].result(20)
+    output = stream.run(code=1)
+    assert f"3 records of {clicks}/0 are gone" in output
+    assert "--skip-lost" in output
+    assert "2 rows" in stream.run("--skip-lost")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"topics": {"nowhere": "web__x"}}, "has no topic nowhere"),
+        ({"kafka": {"bootstrap.servers": "127.0.0.1:1"}}, "No Kafka broker answers"),
+        ({"kafka": {"no.such.setting": 1}}, "no.such.setting"),
+        ({"kafka": {"auto.offset.reset": "latest"}}, "positions are kept in the lake"),
+        ({"kafka": {}}, "kafka needs bootstrap.servers"),
+        ({"topics": {}}, "topics is empty"),
+        ({"topics": {"a": "Web Clicks"}}, "is a name of small letters"),
+        ({"topics": {"a": {"table": "a", "value": "xml"}}}, "value is json, text, bytes"),
+        ({"topics": {"a": {"table": "a", "schema": "none.json"}}}, "no JSON Schema"),
+        ({"start": "soon"}, "start is earliest, latest or a time"),
+        ({"batch": {"rows": 0}}, "rows is a number above 0"),
+        ({"wrong": 1}, "has no setting wrong"),
+    ],
+)
+def test_mistakes_are_one_line(
+    request: pytest.FixtureRequest, lakehouse: Lakehouse, settings: dict[str, Any], says: str
+) -> None:
+    servers = "127.0.0.1:1"
+    if "has no topic" in says or "no.such" in says:
+        servers = request.getfixturevalue("broker").servers
+    kafka = settings.get("kafka", {"x": 1})
+    if kafka:
+        settings = settings | {"kafka": {"bootstrap.servers": servers} | kafka}
+    settings["kafka"].pop("x", None)
+    file = lakehouse.home / "web.yml"
+    file.write_text(yaml.safe_dump({"topics": {"a": "web__a"}, **settings}), encoding="utf-8")
+    error = lakebed(lakehouse, "stream", str(file), code=1)
+    assert says in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (lakehouse.home / "lake").exists()
+
+
+def test_missing_packages_are_named(lakehouse: Lakehouse) -> None:
+    for module, command, extra in (
+        ("confluent_kafka", "stream", "lakebed[kafka]"),
+        ("fastapi", "webhook", "lakebed[http]"),
+    ):
+        program = (
+            f"import sys; sys.modules[{module!r}] = None; from lakebed.cli import main; main()"
+        )
+        done = lakehouse.run(sys.executable, "-c", program, command, "x.yml", check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"pip install '{extra}'" in done.stderr

@@ -209,20 +209,22 @@ def test_broker_killed_and_lake_held(broker: Broker, tmp_path: Path) -> None:
     send(broker, clicks, messages(random.Random(1), 100))
     stream.run()
     holder = stream.lakehouse.connect()  # reading holds the file, too
-    process = stream.start()
+    process = stream.start("--status-every", "600")
+    assert process.stdout
     try:
-        time.sleep(4)
+        waiting = process.stdout.readline()
         send(broker, clicks, messages(random.Random(2), 100))
         holder.close()
+        assert "Reading 2 partitions" in process.stdout.readline()
         broker.kill()
-        time.sleep(3)
+        away = process.stdout.readline()
         broker.start()
         send(broker, clicks, messages(random.Random(3), 100))
-        time.sleep(3)
+        time.sleep(5)
     finally:
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
-    assert "is in use by process" in output
-    assert "no Kafka broker answers" in output
+    assert "is in use by process" in waiting
+    assert "no Kafka broker answers" in away
     check(stream, broker)

@@ -87,7 +87,10 @@ class KafkaStream:
         #: Records the broker has and the lake has not, at the last batch.
         self.known_lag = 0
         sink.patience.pause = self._wait
-        self._consumer = Consumer(self._settings(), logger=None)
+        try:
+            self._consumer = Consumer(self._settings(), logger=None)
+        except KafkaException as error:
+            raise UserError(f"Kafka's settings: {error.args[0].str()}.") from error
 
     def _settings(self) -> dict[str, object]:
         return {
@@ -130,6 +133,11 @@ class KafkaStream:
         finally:
             consumer.close()
         return self.totals
+
+    @property
+    def reading(self) -> bool:
+        """Whether it is in the group, and knows where to read."""
+        return self._joined and self._placed
 
     def _lag(self) -> int:
         behind = 0
@@ -355,7 +363,8 @@ class KafkaStream:
             KafkaError.SASL_AUTHENTICATION_FAILED,
         ):
             raise UserError(f"Kafka refuses: {error.str()}.")
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._away:
+        down = error.code() == KafkaError._ALL_BROKERS_DOWN
+        if down and self._joined and not self._away:  # before, _check_topics says it
             self._away = error.str()
             self.say("Waiting: no Kafka broker answers; nothing is lost, reading goes on with it.")
 

@@ -58,7 +58,7 @@ class Entity:
 
     @cached_property
     def _validator(self) -> Any:
-        from jsonschema.validators import validator_for  # type: ignore[import-untyped]
+        from jsonschema.validators import validator_for
 
         return validator_for(self.schema)(self.schema)
 

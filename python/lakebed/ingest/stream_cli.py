@@ -105,6 +105,8 @@ def _report(work: Any, say: Any, done: threading.Event, every: float) -> None:
     """A line of status now and then: rows, rate since the last line, DLQ, lag."""
     before, then = 0, time.monotonic()
     while not done.wait(every):
+        if not work.reading:
+            continue
         now, rows = time.monotonic(), work.totals.rows
         say(
             f"{rows:,} rows, {(rows - before) / (now - then):,.0f}/s, "
