@@ -33,7 +33,8 @@ with totals as (
         select sales_value from {{ ref('rm_household_summary') }}
         union all
         -- The sales of those who were erased: no summary names them.
-        select sales_value from {{ ref('fct_baskets') }} where household_id = 0
+        select sales_value from {{ ref('fct_baskets') }}
+        where household_id = 0
     ) as households
 ),
 

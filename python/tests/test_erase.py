@@ -120,7 +120,10 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
         + f"962;{shop.ADA};x\n",
     )
     shop.land(
-        ours, "customers", "9 again.csv", shop.CUSTOMERS + f"{shop.ADA},{shop.IDENTIFYING[1]},x,y\n\n"
+        ours,
+        "customers",
+        "9 again.csv",
+        shop.CUSTOMERS + f"{shop.ADA},{shop.IDENTIFYING[1]},x,y\n\n",
     )
     blind = ours.run("build", check=False)
     assert blind.code == 1

@@ -72,20 +72,21 @@ def run(
 
     Example: lakebed erase run household 1234
     """
-    from lakebed.erase import delta, ducklake
+    from lakebed.erase import ducklake
     from lakebed.erase import request as requests
 
     project = _project(target, project_dir, profiles_dir)
     lake = _lake(project)
-    if lake:
-        ducklake.open_writer(lake).close()  # held by another process: said before anything
+    if lake is None:
+        raise UserError(
+            "erasing on Spark is not proved yet, so it is refused: nothing was erased. "
+            "See docs/erasure.md."
+        )
+    ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
     tables = requests.erase(project, request)["tables"]
     _show(request, tables)
-    if lake:
-        removed = ducklake.purge(lake)
-    else:
-        removed = delta.forget(requests.erase_history(project, request))
+    removed = ducklake.purge(lake)
     requests.complete(project, request, sum(tables.values()))
     typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
 
