@@ -66,7 +66,8 @@ class Project:
 
     def manifest(self) -> dict[str, Any]:
         """The project as dbt reads it."""
-        self.dbt("parse")
+        # Parsed whole: after a partial parse the tags of unchanged models were seen to be missing.
+        self.dbt("--no-partial-parse", "parse")
         target = self.folder / (os.environ.get("DBT_TARGET_PATH") or "target")
         found: dict[str, Any] = json.loads((target / "manifest.json").read_text("utf-8"))
         return found
