@@ -82,6 +82,11 @@ def run(
             "erasing on Spark is not proved yet, so it is refused: nothing was erased. "
             "See docs/erasure.md."
         )
+    if lake.shared:
+        raise UserError(
+            "erasing from a catalogue in PostgreSQL is not proved yet, so it is refused: nothing was "
+            "erased. See docs/erasure.md."
+        )
     ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
     tables = requests.erase(project, request)["tables"]

@@ -1,4 +1,4 @@
-"""The subject in the lines of CSV files: macros/governance/lines.sql in Python.
+"""The subject in the lines of CSV files: macros/governance/line_subject.sql in Python.
 
 Both must agree (python/tests/test_erase_lines.py): a file rewritten here and its lines rewritten in
 the lake stay the same lines.
