@@ -84,8 +84,8 @@ def run(
         )
     if lake.shared:
         raise UserError(
-            "erasing from a catalogue in PostgreSQL is not proved yet, so it is refused: nothing was "
-            "erased. See docs/erasure.md."
+            "erasing from a catalogue in PostgreSQL is not proved yet, so it is refused: "
+            "nothing was erased. See docs/erasure.md."
         )
     ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
