@@ -27,6 +27,9 @@ TRANSIENT = (
     "could not serialize access",
     "deadlock detected",
     "the database system is",  # starting up, shutting down
+    # Two processes make a new catalogue at once: the other one's is there at the next try.
+    "pg_type_typname_nsp_index",
+    'relation "ducklake_metadata" already exists',
 )
 #: How long a command that is told to stop still waits, in seconds.
 LAST_CHANCE = 5.0
