@@ -1,6 +1,7 @@
 # Lakebed: `make build` makes a lakehouse on this machine, `make test` proves it.
 PYTHON ?= python3
 RELEASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
@@ -50,7 +51,7 @@ coverage: $(VENV)/ok  ## Write docs/patterns.md
 	lakebed coverage
 
 unit: $(VENV)/ok
-	pytest -m 'not soak'
+	pytest -m 'not soak' -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations 20
 
 soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
 	pytest -m soak

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from broker import Broker
@@ -94,6 +95,32 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 def engine(request: pytest.FixtureRequest) -> Cluster | None:
     """Each engine in turn: None is DuckDB."""
     return request.getfixturevalue("cluster") if request.param == "spark" else None
+
+
+#: What takes long to start is started once: the tests that use it run in one process, in this
+#: order, the longest first, since that is when the others have most to do beside it.
+SHARED = {
+    "parity": {"both"},
+    "spark": {"cluster", "engine"},
+    "retail": {"whole_year", "clean", "faulty"},
+    "kafka": {"broker"},
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `pytest -n N --dist loadgroup`: modules of one expensive fixture together."""
+    fixtures: dict[Path, set[str]] = {}
+    for item in items:
+        fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    names = list(SHARED)
+    groups = {
+        path: next((name for name in names if SHARED[name] & used), path.stem)
+        for path, used in fixtures.items()
+    }
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    items.sort(key=lambda item: [*names, groups[item.path]].index(groups[item.path]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
