@@ -1,6 +1,10 @@
 {#- dbt-spark refuses every incremental strategy that it does not know by name. These two macros
     take the places of its own (a project's macros win over an adapter's), and add:
       upsert         ours;
+      append         of batches (a column _batch_id, or the one that meta.batch_column names): only
+                     those that the table does not hold. The statement reads what it adds to, so
+                     that of two builds that load a batch at once the later one conflicts in
+                     Delta, or has nothing to add;
       delete+insert  as a merge, so that it is one transaction: unique_key must be unique in the
                      model's rows, which Delta checks for those that are there already.
     A project that installs Lakebed for `upsert` on Spark copies this file. -#}
@@ -17,7 +21,7 @@
 
 {% macro dbt_spark_get_incremental_sql(strategy, source, target, existing, unique_key, incremental_predicates) %}
     {%- if strategy == 'append' -%}
-        {{ get_insert_into_sql(source, target) }}
+        {{ lakebed_spark_append_sql(source, target) }}
     {%- elif strategy in ['insert_overwrite', 'microbatch'] -%}
         {%- if strategy == 'microbatch' and not config.get('partition_by') -%}
             {{ exceptions.raise_compiler_error("Lakebed: microbatch on Spark needs partition_by, a column of the grain of batch_size.") }}
@@ -33,5 +37,16 @@
         }) }}
     {%- else -%}
         {{ get_merge_sql(target, source, unique_key, dest_columns=none, incremental_predicates=incremental_predicates) }}
+    {%- endif -%}
+{% endmacro %}
+
+{% macro lakebed_spark_append_sql(source, target) %}
+    {%- set columns = adapter.get_columns_in_relation(target) | map(attribute='name') | list -%}
+    {%- set batch = config.get('meta', {}).get('batch_column', '_batch_id') -%}
+    {%- set names = columns | map('tojson') | join(', ') | replace('"', '`') %}
+    insert into {{ target }} ({{ names }})
+    select {{ names }} from {{ source }}
+    {%- if batch in columns %}
+    where {{ batch }} > (select coalesce(max({{ batch }}), 0) from {{ target }})
     {%- endif -%}
 {% endmacro %}

@@ -4,8 +4,9 @@
     at once conflict instead of both loading the batch.
     Spark has no transaction over two tables: the position moves after the rows (settle_position).
     A build killed between the two reads the batch again: a merge does not mind, and an append
-    leaves out the batches that the table has already. The table is partitioned by model there, so
-    that models of several threads do not conflict. -#}
+    leaves out the batches that the table has already (spark_incremental.sql). Of two builds at
+    once only the one that moved a position last may settle it: it alone knows what was read. The
+    table is partitioned by model there, so that models of several threads do not conflict. -#}
 
 {% macro positions() -%}
     {{- return(lakebed.ops_relation('positions')) -}}
@@ -15,11 +16,17 @@
 {% macro create_positions() %}
     {%- if execute and flags.WHICH in ['run', 'build', 'snapshot', 'seed'] -%}
     {%- do adapter.create_schema(lakebed.positions().without_identifier()) -%}
+    {%- set held = load_relation(lakebed.positions()) -%}
+    {%- if held and 'build' not in adapter.get_columns_in_relation(held) | map(attribute='name') -%}
+        {#- A lake made before positions knew their build. -#}
+        {%- do run_query('alter table ' ~ held ~ ' add column build ' ~ dbt.type_string()) -%}
+    {%- endif -%}
     create table if not exists {{ lakebed.positions() }} (
         model {{ dbt.type_string() }},
         source {{ dbt.type_string() }},
         previous_batch bigint,
-        batch bigint
+        batch bigint,
+        build {{ dbt.type_string() }}
     ){{ lakebed.using_format('model') }}
     {%- endif -%}
 {% endmacro %}
@@ -47,15 +54,16 @@
         select
             '{{ model.name }}' as model,
             '{{ node.alias }}' as source,
-            coalesce(max(_batch_id), 0) as batch
+            coalesce(max(_batch_id), 0) as batch,
+            '{{ invocation_id }}' as build
         from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) }}
         {{- ' union all' if not loop.last }}
         {%- endfor %}
     ) as newest
     on position.model = '{{ model.name }}' and position.source = newest.source
     when matched then update set {{ lakebed.position_moves() }}
-    when not matched then insert (model, source, previous_batch, batch)
-        values (newest.model, newest.source, 0, newest.batch)
+    when not matched then insert (model, source, previous_batch, batch, build)
+        values (newest.model, newest.source, 0, newest.batch, newest.build)
     {%- endif -%}
 {% endmacro %}
 
@@ -81,7 +89,6 @@
         select previous_batch from {{ lakebed.positions() }}
         where model = '{{ model.name }}' and source = '{{ source.identifier }}'
     )
-    {{- lakebed.batches_not_held(column) }}
     {%- else -%}
     true
     {%- endif -%}

@@ -191,7 +191,21 @@ class DbtProject:
         """
         results = self.folder / "target" / "run_results.json"
         results.unlink(missing_ok=True)
-        done = subprocess.run(
+        started = self.start(*command, env=env)
+        log, _ = started.communicate()
+        nodes = {}
+        if results.exists():
+            for result in json.loads(results.read_text(encoding="utf-8"))["results"]:
+                name = result["unique_id"].split(".")[2]
+                nodes[name] = Node(name, result["status"], result["failures"], result["message"])
+        code = started.returncode
+        if code and (check or code != 1 or not nodes):
+            raise AssertionError(f"dbt {' '.join(command)}: exit {code}\n{log}")
+        return Run(code, log, nodes)
+
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start dbt and return its process, the leader of a group that can be killed as one."""
+        return subprocess.Popen(
             [
                 *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
                 *("--no-use-colors", "--warn-error-options", '{"error": ["Deprecations"]}'),
@@ -209,16 +223,8 @@ class DbtProject:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
+            start_new_session=True,
         )
-        nodes = {}
-        if results.exists():
-            for result in json.loads(results.read_text(encoding="utf-8"))["results"]:
-                name = result["unique_id"].split(".")[2]
-                nodes[name] = Node(name, result["status"], result["failures"], result["message"])
-        if done.returncode and (check or done.returncode != 1 or not nodes):
-            raise AssertionError(f"dbt {' '.join(command)}: exit {done.returncode}\n{done.stdout}")
-        return Run(done.returncode, done.stdout, nodes)
 
     def compiled(self, path: str) -> str:
         """The SQL that dbt made of a file, e.g. `compiled("analyses/merge.sql")`."""
