@@ -16,18 +16,17 @@
 {% macro create_positions() %}
     {%- if execute and flags.WHICH in ['run', 'build', 'snapshot', 'seed'] -%}
     {%- do adapter.create_schema(lakebed.positions().without_identifier()) -%}
-    {%- set held = load_relation(lakebed.positions()) -%}
-    {%- if held and 'build' not in adapter.get_columns_in_relation(held) | map(attribute='name') -%}
+    {%- do run_query(
+        'create table if not exists ' ~ lakebed.positions() ~ ' ('
+        ~ 'model ' ~ dbt.type_string() ~ ', source ' ~ dbt.type_string() ~ ', previous_batch bigint, batch bigint, build ' ~ dbt.type_string()
+        ~ ')' ~ lakebed.using_format('model')
+    ) -%}
+    {%- if 'build' not in adapter.get_columns_in_relation(lakebed.positions()) | map(attribute='name') -%}
         {#- A lake made before positions knew their build. -#}
-        {%- do run_query('alter table ' ~ held ~ ' add column build ' ~ dbt.type_string()) -%}
+        {%- do run_query('alter table ' ~ lakebed.positions() ~ ' add column build ' ~ dbt.type_string()) -%}
     {%- endif -%}
-    create table if not exists {{ lakebed.positions() }} (
-        model {{ dbt.type_string() }},
-        source {{ dbt.type_string() }},
-        previous_batch bigint,
-        batch bigint,
-        build {{ dbt.type_string() }}
-    ){{ lakebed.using_format('model') }}
+    {#- dbt rolls back what a hook leaves open. -#}
+    {%- do lakebed.commit() -%}
     {%- endif -%}
 {% endmacro %}
 
