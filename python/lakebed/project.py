@@ -12,6 +12,7 @@ import yaml
 
 from lakebed.errors import LakeLocked, UserError, explain
 from lakebed.lake import catalogue_file, load_extensions
+from lakebed.rendering import render_data
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,6 @@ def target_settings(
 ) -> tuple[str, dict[str, Any]]:
     """A target's name and its settings, rendered. Other targets are left alone, as in dbt: they
     may need variables that are not set here."""
-    # dbt's own renderer, so that env_var() means here what it means there.
-    from dbt.config.renderer import ProfileRenderer
-    from dbt_common.context import set_invocation_context
-    from dbt_common.exceptions import DbtBaseException
-
-    set_invocation_context(os.environ)
-    render = ProfileRenderer({}).render_data
     file = profiles_folder(project, folder) / "profiles.yml"
     settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
     profiles = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -138,17 +132,13 @@ def target_settings(
     if name not in profiles:
         raise UserError(f"{file} has no profile '{name}'.")
     outputs = profiles[name].get("outputs") or {}
-    try:
-        default = render(profiles[name].get("target", "default"))
-        chosen = target or os.environ.get("DBT_TARGET") or default
-        if chosen not in outputs:
-            raise UserError(
-                f"The profile '{name}' has no target '{chosen}'; it has "
-                f"{', '.join(sorted(outputs))}."
-            )
-        return chosen, render(outputs[chosen])
-    except DbtBaseException as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from error
+    default = render_data(profiles[name].get("target", "default"), file)
+    chosen = target or os.environ.get("DBT_TARGET") or default
+    if chosen not in outputs:
+        raise UserError(
+            f"The profile '{name}' has no target '{chosen}'; it has {', '.join(sorted(outputs))}."
+        )
+    return chosen, render_data(outputs[chosen], file)
 
 
 def _anchored(path: str, project: Path) -> str:

@@ -31,6 +31,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# A broker that was killed may come back at once.
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=200
 group.min.session.timeout.ms=500
 log.retention.check.interval.ms=500
 log.segment.delete.delay.ms=100

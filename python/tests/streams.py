@@ -14,8 +14,14 @@ from broker import Broker
 from confluent_kafka import Consumer, Producer, TopicPartition
 from lakehouse import Lakehouse
 
-#: A killed member of the group is gone after a second, not after 45.
-QUICK = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 50}
+#: A killed member of the group is gone after a second, not after 45; a broker that is back is
+#: seen at once.
+QUICK = {
+    "session.timeout.ms": 1000,
+    "heartbeat.interval.ms": 200,
+    "fetch.wait.max.ms": 50,
+    "reconnect.backoff.max.ms": 200,
+}
 
 
 LAKEBED = (sys.executable, "-c", "from lakebed.cli import main; main()")
@@ -36,7 +42,8 @@ class Stream:
     @property
     def file(self) -> Path:
         # One for each set of settings: a process reads its file some time after its start.
-        name = f"{self.name}-{self.kafka.get('group.id', 'default')}.yml"
+        kafka = self.kafka
+        name = f"{self.name}-{kafka.get('group.id', '')}-{kafka.get('client.id', '')}.yml"
         file = self.lakehouse.home / name
         content = {
             "name": self.name,

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from broker import Broker
 from confluent_kafka import Producer, TopicPartition
-from lakehouse import Lakehouse
+from lakebed.cli import main
+from lakehouse import REPO, Lakehouse
 from streams import LAKEBED, Stream, send
 
 PROVES = ["pat-streaming-ingest", "pat-dlq"]
@@ -185,7 +186,7 @@ def test_records_the_broker_has_deleted(broker: Broker, lakehouse: Lakehouse) ->
     ("settings", "says"),
     [
         ({"topics": {"nowhere": "web__x"}}, "has no topic nowhere"),
-        ({"kafka": {"bootstrap.servers": "127.0.0.1:1"}}, "No Kafka broker answers"),
+        ({"start": "latest"}, "No Kafka broker answers"),
         ({"kafka": {"no.such.setting": 1}}, "no.such.setting"),
         ({"kafka": {"auto.offset.reset": "latest"}}, "positions are kept in the lake"),
         ({"kafka": {}}, "kafka needs bootstrap.servers"),
@@ -199,18 +200,29 @@ def test_records_the_broker_has_deleted(broker: Broker, lakehouse: Lakehouse) ->
     ],
 )
 def test_mistakes_are_one_line(
-    request: pytest.FixtureRequest, lakehouse: Lakehouse, settings: dict[str, Any], says: str
+    request: pytest.FixtureRequest,
+    lakehouse: Lakehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any],
+    says: str,
 ) -> None:
     servers = "127.0.0.1:1"
     if "has no topic" in says or "no.such" in says:
         servers = request.getfixturevalue("broker").servers
-    kafka = settings.get("kafka", {"x": 1})
+    kafka = settings.get("kafka", {"socket.connection.setup.timeout.ms": 1000})
     if kafka:
         settings = settings | {"kafka": {"bootstrap.servers": servers} | kafka}
-    settings["kafka"].pop("x", None)
     file = lakehouse.home / "web.yml"
     file.write_text(yaml.safe_dump({"topics": {"a": "web__a"}, **settings}), encoding="utf-8")
-    error = lakebed(lakehouse, "stream", str(file), code=1)
+    for name, value in lakehouse.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(sys, "argv", ["lakebed", "stream", str(file)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    error = capsys.readouterr().err
+    assert end.value.code == 1
     assert says in error
     assert len(error.strip().splitlines()) == 1
     assert not (lakehouse.home / "lake").exists()

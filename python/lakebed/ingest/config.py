@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import yaml
 
 from lakebed.errors import UserError
 from lakebed.ingest.records import KINDS, Entity
+from lakebed.rendering import render_data
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 #: What makes a consumer lose or repeat records, or is decided here.
@@ -81,19 +81,10 @@ def read_stream(file: Path) -> StreamConfig:
 
 def render(file: Path) -> Any:
     """The content of a YAML file, with env_var() resolved. Raises UserError."""
-    # dbt's own renderer, so that env_var() means here what it means in profiles.yml.
-    from dbt.config.renderer import ProfileRenderer
-    from dbt_common.context import set_invocation_context
-    from dbt_common.exceptions import DbtBaseException
-
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        set_invocation_context(os.environ)
-        return ProfileRenderer({}).render_data(content)
+        return render_data(yaml.safe_load(file.read_text(encoding="utf-8")), file)
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    except DbtBaseException as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}.") from error
 

@@ -32,7 +32,7 @@ from lakebed.ingest.sink import Fenced, Place, Sink
 PATTERNS = ["pat-streaming-ingest", "pat-exactly-once"]
 
 Say = Callable[[str], None]
-#: Seconds until a broker must have answered.
+#: Seconds until a broker must have answered, unless a shorter time to connect is set.
 ANSWER = 10.0
 
 
@@ -87,6 +87,8 @@ class KafkaStream:
         #: Records the broker has and the lake has not, at the last batch.
         self.known_lag = 0
         sink.patience.pause = self._wait
+        connect = config.kafka.get("socket.connection.setup.timeout.ms", ANSWER * 1000)
+        self._answer = min(ANSWER, float(connect) / 1000)
         try:
             self._consumer = Consumer(self._settings(), logger=None)
         except KafkaException as error:
@@ -151,7 +153,7 @@ class KafkaStream:
     def _check_topics(self) -> None:
         servers = self.config.kafka["bootstrap.servers"]
         try:
-            known = self._consumer.list_topics(timeout=ANSWER).topics
+            known = self._consumer.list_topics(timeout=self._answer).topics
         except KafkaException as error:
             raise UserError(
                 f"No Kafka broker answers at {servers} ({error.args[0].str()}): check "
