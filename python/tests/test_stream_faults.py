@@ -165,13 +165,13 @@ def test_the_slower_of_two_writers_is_fenced(broker: Broker, tmp_path: Path) -> 
     lakehouse, topics = Lakehouse(tmp_path), {clicks: "web__clicks"}
     # Still a member of its group when it wakes up.
     settings = {"group.id": "slow", "session.timeout.ms": 30_000}
-    slow = Stream(lakehouse, broker, topics, kafka=settings, settings={"batch": {"age": 1.5}})
+    slow = Stream(lakehouse, broker, topics, kafka=settings, settings={"batch": {"age": 3}})
     quick = Stream(lakehouse, broker, topics, kafka={"group.id": "quick"})
     process = slow.start("--status-every", "600")
     assert process.stdout
     assert "Reading 1 partitions" in process.stdout.readline()
     send(broker, clicks, messages(random.Random(1), 100))
-    time.sleep(0.5)
+    time.sleep(1)
     process.send_signal(signal.SIGSTOP)
     send(broker, clicks, messages(random.Random(3), 50))
     quick.run()

@@ -17,13 +17,21 @@ PATTERNS = ["pat-retryable"]
 
 Result = TypeVar("Result")
 
-#: The lake is busy or away; the same transaction may go through later.
-TRANSIENT = (
+#: What kind of failure it was: see `classify`.
+TRANSIENT, AMBIGUOUS, PERMANENT = "transient", "ambiguous", "permanent"
+
+#: The answer of the catalogue was lost: a commit may have gone through.
+_LOST = (
+    "server closed the connection",
+    "terminating connection",
+    "no connection to the server",
+    "Connection reset by peer",
+)
+#: The lake is busy or away, and has done nothing.
+_BUSY = (
     "Could not set lock on file",
     "Transaction conflict",
     "Unable to connect to Postgres",
-    "server closed the connection",
-    "terminating connection",
     "could not serialize access",
     "deadlock detected",
     "the database system is",  # starting up, shutting down
@@ -35,50 +43,74 @@ TRANSIENT = (
 LAST_CHANCE = 5.0
 
 
-def transient(error: BaseException) -> bool:
-    """Whether waiting may help."""
-    return isinstance(error, LakeLocked) or (
-        isinstance(error, duckdb.Error) and any(text in str(error) for text in TRANSIENT)
-    )
+def classify(error: BaseException) -> str:
+    """TRANSIENT: nothing was done, waiting may help. AMBIGUOUS: it may have been done, so another
+    try must look first (the sink compares positions). PERMANENT: the same try fails again."""
+    if isinstance(error, LakeLocked | TryLater):
+        return TRANSIENT
+    if isinstance(error, duckdb.Error):
+        for kind, texts in ((AMBIGUOUS, _LOST), (TRANSIENT, _BUSY)):
+            if any(text in str(error) for text in texts):
+                return kind
+    return PERMANENT
+
+
+class TryLater(Exception):
+    """A dependency failed in a way that another try may mend: the message says how it failed.
+
+    `after`: seconds that it asked to be left alone.
+    """
+
+    def __init__(self, line: str, after: float | None = None) -> None:
+        super().__init__(line)
+        self.after = after
 
 
 @dataclass
 class Patience:
-    """Tries again with exponential backoff and jitter, 0.05 to 0.5 seconds apart.
+    """Tries again with exponential backoff and jitter, `first` to `most` seconds apart.
 
     `limit` is the budget of one action in seconds, None: for ever. `pause(seconds)` sleeps; a
     consumer stays in its group there. `say` hears once why there is a wait. When `stop` is set
-    the rest of the budget is LAST_CHANCE.
+    the rest of the budget is `last_chance`.
     """
 
     limit: float | None = None
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], object] = time.sleep
     say: Callable[[str], None] = lambda _line: None
     stop: threading.Event = field(default_factory=threading.Event)
+    first: float = 0.05
+    most: float = 0.5
+    last_chance: float = LAST_CHANCE
 
     def persist(self, action: Callable[[], Result]) -> Result:
-        """The action's result. Raises UserError for what a person can mend, LakeLocked when the
-        budget is used up; other errors as they are."""
+        """The action's result. Raises UserError for what a person can mend, LakeLocked or
+        TryLater when the budget is used up; other errors as they are."""
         started = time.monotonic()
-        delay, told, stopped = 0.05, False, None
+        delay, told, stopped = self.first, False, None
         while True:
+            after = None
             try:
                 return action()
-            except (duckdb.Error, LakeLocked) as error:
+            except (duckdb.Error, LakeLocked, TryLater) as error:
                 line = explain(error) or str(error)
                 now = time.monotonic()
-                if not transient(error):
+                if classify(error) == PERMANENT:
                     if explain(error):
                         raise UserError(line) from error
                     raise
                 if self.stop.is_set():
                     stopped = stopped or now
-                if (stopped and now - stopped >= LAST_CHANCE) or (
-                    self.limit is not None and now - started >= self.limit
+                if isinstance(error, TryLater):
+                    after = error.after
+                # A wait that was asked for and does not fit into the budget is not begun.
+                spent = now - started + (after or 0)
+                if (stopped and now - stopped >= self.last_chance) or (
+                    self.limit is not None and spent >= self.limit
                 ):
-                    raise LakeLocked(line) from error
-                if not told and now - started > 1:
+                    raise (error if isinstance(error, TryLater) else LakeLocked(line)) from error
+                if not told and now - started + (after or 0) > 1:
                     self.say(f"Waiting: {line}")
                     told = True
-            self.pause(random.uniform(delay / 2, delay))
-            delay = min(delay * 2, 0.5)
+            self.pause(max(random.uniform(delay / 2, delay), after or 0))
+            delay = min(delay * 2, self.most)

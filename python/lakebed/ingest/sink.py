@@ -125,14 +125,16 @@ class Sink:
         rows: Mapping[Entity, Sequence[Record]],
         rejected: Sequence[Rejected],
         moves: Moves,
+        states: Mapping[Place, str] | None = None,
     ) -> None:
-        """Write it all, or nothing. Waits for a busy lake.
+        """Write it all, or nothing. Waits for a busy lake. `states` is what a source that a
+        number cannot place (an HTTP API) keeps with its positions.
 
         Records of a `repeatable` stream that are in the lake already, because the answer to a
         commit was lost or another writer was faster, are not written again. Raises Fenced when
         the lake's positions are not those expected.
         """
-        self.patience.persist(lambda: self._attempt(rows, rejected, moves))
+        self.patience.persist(lambda: self._attempt(rows, rejected, moves, states or {}))
         self.faults.reach("committed")
 
     def _attempt(
@@ -140,6 +142,7 @@ class Sink:
         rows: Mapping[Entity, Sequence[Record]],
         rejected: Sequence[Rejected],
         moves: Moves,
+        states: Mapping[Place, str],
     ) -> None:
         with self.attached() as connection, transaction(connection):
             held = self.read_positions(connection)
@@ -156,7 +159,8 @@ class Sink:
             self.faults.reach("rows-written")
             insert_rejected(connection, self.stream, rejected, now)
             self.faults.reach("dlq-written")
-            self._move(connection, {place: new for place, (_, new) in moves.items()}, batch, now)
+            new = {place: position for place, (_, position) in moves.items()}
+            self._move(connection, new, batch, now, states)
             self.faults.reach("positions-moved")
 
     def next_batch(self, connection: duckdb.DuckDBPyConnection) -> int:
@@ -172,13 +176,23 @@ class Sink:
         ).fetchall()
         return {(topic, partition): position for topic, partition, position in found}
 
+    def read_states(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, tuple[int, str]]:
+        """Position and state of each place that has a state."""
+        found = connection.execute(
+            f"select topic, partition, position, state from {self.positions_table}"
+            " where state is not null"
+        ).fetchall()
+        return {(topic, part): (position, state) for topic, part, position, state in found}
+
     def _move(
         self,
         connection: duckdb.DuckDBPyConnection,
         new: Mapping[Place, int],
         batch: int,
         now: datetime,
+        states: Mapping[Place, str] | None = None,
     ) -> None:
+        states = states or {}
         places = [(FENCE, 0, batch), *((*place, position) for place, position in new.items())]
         moves = pa.table(
             {
@@ -186,6 +200,7 @@ class Sink:
                 "partition": pa.array([place[1] for place in places], pa.int32()),
                 "position": pa.array([place[2] for place in places], pa.int64()),
                 "moved_at": pa.array([now] * len(places), pa.timestamp("us")),
+                "state": pa.array([states.get(place[:2]) for place in places], pa.string()),
             }
         )
         with registered(connection, moves) as name:
@@ -194,9 +209,11 @@ class Sink:
                 merge into {self.positions_table} as held using {name} as moved
                 on held.topic = moved.topic and held.partition = moved.partition
                 when matched then update
-                    set position = moved.position, moved_at = moved.moved_at
-                when not matched then insert (topic, partition, position, moved_at)
-                    values (moved.topic, moved.partition, moved.position, moved.moved_at)
+                    set position = moved.position, moved_at = moved.moved_at, state = moved.state
+                when not matched then insert (topic, partition, position, moved_at, state)
+                    values (
+                        moved.topic, moved.partition, moved.position, moved.moved_at, moved.state
+                    )
                 """
             )
 
@@ -239,14 +256,18 @@ class Sink:
         for table, columns in tables.items():
             create_table(connection, table, columns)
         with transaction(connection):
-            if not columns_of(connection, self.positions_table):
+            found = columns_of(connection, self.positions_table)
+            if not found:
                 connection.execute(
-                    f"create table {self.positions_table}"
-                    " (topic varchar, partition integer, position bigint, moved_at timestamp)"
+                    f"create table {self.positions_table} (topic varchar, partition integer,"
+                    " position bigint, moved_at timestamp, state varchar)"
                 )
                 connection.execute(
-                    f"insert into {self.positions_table} values (?, 0, 0, ?)", [FENCE, utc_now()]
+                    f"insert into {self.positions_table} values (?, 0, 0, ?, null)",
+                    [FENCE, utc_now()],
                 )
+            elif "state" not in found:  # of 0.1.0
+                connection.execute(f"alter table {self.positions_table} add column state varchar")
 
     def _close(self) -> None:
         if self._connection is not None:

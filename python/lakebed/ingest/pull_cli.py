@@ -1,0 +1,94 @@
+"""`lakebed pull`: the command."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakebed.errors import UserError
+from lakebed.ingest.stop import graceful_stop
+
+
+def pull(
+    config: Annotated[Path, typer.Argument(help="The pull's YAML file.")],
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Pull again, every so many seconds; else once, and end."),
+    ] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for a busy lake; for ever if absent."),
+    ] = None,
+    fail_at: Annotated[
+        str | None,
+        typer.Option(help="For tests: die there, as in `lakebed stream`.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """Take an HTTP API's records into bronze, each once; what cannot be read goes to the DLQ.
+
+    The file names the API, and a table for each resource:
+
+        name: shop
+        url: https://api.example.com/v1
+        auth: {bearer: "{{ env_var('SHOP_TOKEN') }}"}
+        resources:
+          orders: {path: /orders, table: shop__orders, records: data, id: id,
+                   pages: {by: cursor, param: after, next: next_cursor}}
+
+    Ctrl-C (or SIGTERM) ends it after the page at hand; killed at any time it loses nothing.
+
+    Example: lakebed pull pulls/shop.yml --every 60
+    """
+    try:
+        from lakebed.ingest.requests import Requests
+    except ImportError as error:
+        raise UserError("HTTP needs packages more: pip install 'lakebed[http]'") from error
+    from lakebed.ingest.faults import Faults
+    from lakebed.ingest.patience import Patience, TryLater
+    from lakebed.ingest.pull import Puller
+    from lakebed.ingest.pull_config import read_pull
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+
+    settings = read_pull(config)
+    faults = Faults(fail_at)
+    lake = open_lake(target, project_dir, profiles_dir)
+    os.chdir(project_folder(project_dir))
+
+    def say(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
+
+    with graceful_stop() as stop:
+        wait = Patience(patience, say=say, stop=stop)
+        entities = [resource.entity for resource in settings.resources.values()]
+        with (
+            Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
+            Requests(settings, say, stop) as requests,
+        ):
+            puller = Puller(settings, sink, requests, say, stop, faults)
+            while True:
+                try:
+                    puller.run()
+                except TryLater as error:
+                    if every is None:
+                        raise UserError(
+                            f"{error}; tried for {settings.retry:g} s. What was read is in the "
+                            "lake: run the same command later, it goes on there."
+                        ) from error
+                    say(f"{error}; next try in {every:g} s.")
+                if every is None or stop.wait(every):
+                    break
+        totals = puller.totals
+    typer.echo(
+        f"{settings.name}: {totals.rows:,} rows, {totals.rejected:,} to the DLQ,"
+        f" {totals.known:,} known before, {totals.pages:,} pages."
+    )
