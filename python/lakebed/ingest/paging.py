@@ -163,8 +163,11 @@ def after(
     `times` are those of the records that have one, in their order. Raises UserError for an API
     that goes in circles.
     """
-    high = max([*times, *([_parsed(state.high)] if state.high else [])], default=None)
-    state = replace(state, high=_iso(high) if high else None, fresh=state.fresh + fresh)
+    now = page.answer.date or datetime.now(timezone.utc)
+    # A time in the future is a broken clock's: the next pull would ask for nothing before it.
+    past = [_iso(when) for when in times if when <= now]
+    high = max([*past, *([state.high] if state.high else [])], default=None)
+    state = replace(state, high=high, fresh=state.fresh + fresh)
     following = _following(config, resource, state, page, times, last_id)
     if following is not None:
         if following == state.at:
@@ -174,7 +177,7 @@ def after(
         # Records may have moved to pages that were read already: look until nothing is new.
         return replace(state, at=None, fresh=0, sweep=state.sweep + 1), False
     stay = state.at if resource.pages.append_only else None
-    return State(_next_since(resource, state, page), stay), True
+    return State(_next_since(resource, state), stay), True
 
 
 def _following(
@@ -244,13 +247,11 @@ def _link(config: PullConfig, resource: Resource, link: Any) -> str | None:
     return url
 
 
-def _next_since(resource: Resource, state: State, page: Page) -> str | None:
-    """From when the next pull asks: the latest time seen, less the overlap; and never from the
-    future, which a broken clock may have put into a record."""
+def _next_since(resource: Resource, state: State) -> str | None:
+    """From when the next pull asks: the latest time seen, less the overlap."""
     if resource.since is None or state.high is None:
         return state.since
-    now = page.answer.date or datetime.now(timezone.utc)
-    begin = min(_parsed(state.high), now) - timedelta(seconds=resource.since.overlap)
+    begin = _parsed(state.high) - timedelta(seconds=resource.since.overlap)
     return max(_iso(begin), state.since or "")
 
 
