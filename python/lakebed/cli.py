@@ -14,7 +14,7 @@ from lakebed.erase.cli import app as erase
 from lakebed.errors import UserError, explain
 from lakebed.ingest.cli import app as ingest
 from lakebed.ingest.dlq_cli import app as dlq
-from lakebed.ingest.pull_cli import pull
+from lakebed.ingest.pull_cli import breakers, pull
 from lakebed.ingest.stream_cli import stream, webhook
 from lakebed.sample.cli import app as sample
 from lakebed.spark.cli import app as spark
@@ -30,6 +30,7 @@ app.add_typer(spark, name="spark")
 app.add_typer(dlq, name="dlq")
 app.command()(stream)
 app.command()(pull)
+app.command()(breakers)
 app.command()(webhook)
 app.add_typer(erase, name="erase")
 

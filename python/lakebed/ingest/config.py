@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lakebed.errors import UserError
+from lakebed.ingest.breaker import Fuse
 from lakebed.ingest.records import KINDS, Entity
 from lakebed.rendering import render_data
 
@@ -42,6 +43,7 @@ class StreamConfig:
     topics: dict[str, Entity]
     start: str | datetime = "earliest"
     limits: Limits = field(default_factory=Limits)
+    fuse: Fuse = field(default_factory=Fuse)
 
 
 def read_stream(file: Path) -> StreamConfig:
@@ -51,7 +53,7 @@ def read_stream(file: Path) -> StreamConfig:
     """
     content = mapping(render(file), str(file))
     where = str(file)
-    only(content, {"name", "kafka", "topics", "start", "batch"}, where)
+    only(content, {"name", "kafka", "topics", "start", "batch", "breaker"}, where)
     name = named(content.get("name", file.stem), f"{where}: name")
     kafka = mapping(content.get("kafka"), f"{where}: kafka")
     if not kafka.get("bootstrap.servers"):
@@ -76,6 +78,7 @@ def read_stream(file: Path) -> StreamConfig:
         topics,
         _start(content.get("start", "earliest"), where),
         limits_of(content.get("batch"), where, Limits()),
+        fuse_of(content.get("breaker"), where),
     )
 
 
@@ -149,14 +152,31 @@ def limits_of(value: Any, where: str, default: Limits) -> Limits:
     """Limits as given, the others as in `default`. Raises UserError."""
     settings = mapping(value or {}, f"{where}: batch")
     only(settings, {"rows", "bytes", "age"}, f"{where}: batch")
-    for name, number in settings.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
-            raise UserError(f"{where}: batch: {name} is a number above 0, not {number!r}.")
+    for name in settings:
+        above_0(settings, name, f"{where}: batch")
     return Limits(
         int(settings.get("rows", default.rows)),
         int(settings.get("bytes", default.bytes)),
         float(settings.get("age", default.age)),
     )
+
+
+def fuse_of(value: Any, where: str) -> Fuse:
+    """When a circuit opens, and for how long. Raises UserError."""
+    where = f"{where}: breaker"
+    settings = mapping(value or {}, where)
+    only(settings, {"failures", "rest"}, where)
+    default = Fuse()
+    settings = {"failures": default.failures, "rest": default.rest, **settings}
+    return Fuse(int(above_0(settings, "failures", where)), float(above_0(settings, "rest", where)))
+
+
+def above_0(settings: Mapping[str, Any], name: str, where: str) -> float:
+    """A number above 0. Raises UserError for anything else."""
+    number = settings.get(name)
+    if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
+        raise UserError(f"{where}: {name} is a number above 0, not {number!r}.")
+    return number
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:

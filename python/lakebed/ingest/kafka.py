@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,8 +24,10 @@ from confluent_kafka import (
 )
 
 from lakebed.errors import UserError
+from lakebed.ingest.breaker import Breaker
 from lakebed.ingest.config import StreamConfig
 from lakebed.ingest.faults import Faults
+from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
 from lakebed.ingest.sink import Fenced, Place, Sink
 
@@ -152,19 +154,27 @@ class KafkaStream:
 
     def _check_topics(self) -> None:
         servers = self.config.kafka["bootstrap.servers"]
+        breaker = Breaker(self.sink, f"kafka {servers}", self.config.fuse, self.say)
         try:
-            known = self._consumer.list_topics(timeout=self._answer).topics
-        except KafkaException as error:
-            raise UserError(
-                f"No Kafka broker answers at {servers} ({error.args[0].str()}): check "
-                "bootstrap.servers, the network and the security settings."
-            ) from error
+            known = breaker.call(self._topics)
+        except TryLater as error:
+            raise UserError(str(error)) from error
         if missing := sorted(set(self.config.topics) - set(known)):
             have = sorted(name for name in known if not name.startswith("__"))
             raise UserError(
                 f"Kafka at {servers} has no topic {missing[0]}; it has "
                 f"{', '.join(have[:8]) or 'none'}."
             )
+
+    def _topics(self) -> Collection[str]:
+        servers = self.config.kafka["bootstrap.servers"]
+        try:
+            return list(self._consumer.list_topics(timeout=self._answer).topics)
+        except KafkaException as error:
+            raise TryLater(
+                f"No Kafka broker answers at {servers} ({error.args[0].str()}): check "
+                "bootstrap.servers, the network and the security settings."
+            ) from error
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Where to read is not known here, and finding out may have to wait for the lake: _place

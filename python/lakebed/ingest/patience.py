@@ -58,12 +58,13 @@ def classify(error: BaseException) -> str:
 class TryLater(Exception):
     """A dependency failed in a way that another try may mend: the message says how it failed.
 
-    `after`: seconds that it asked to be left alone.
+    `after`: seconds that it asked to be left alone. `failing`: it does not work; else it does, and
+    only has no time.
     """
 
-    def __init__(self, line: str, after: float | None = None) -> None:
+    def __init__(self, line: str, after: float | None = None, failing: bool = True) -> None:
         super().__init__(line)
-        self.after = after
+        self.after, self.failing = after, failing
 
 
 @dataclass

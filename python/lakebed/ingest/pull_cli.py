@@ -52,6 +52,7 @@ def pull(
         from lakebed.ingest.requests import Requests
     except ImportError as error:
         raise UserError("HTTP needs packages more: pip install 'lakebed[http]'") from error
+    from lakebed.ingest.breaker import Breaker
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.patience import Patience, TryLater
     from lakebed.ingest.pull import Puller
@@ -72,7 +73,9 @@ def pull(
         entities = [resource.entity for resource in settings.resources.values()]
         with (
             Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
-            Requests(settings, say, stop) as requests,
+            Requests(
+                settings, say, stop, Breaker(sink, settings.origin, settings.fuse, say)
+            ) as requests,
         ):
             puller = Puller(settings, sink, requests, say, stop, faults)
             while True:
@@ -92,3 +95,41 @@ def pull(
         f"{settings.name}: {totals.rows:,} rows, {totals.rejected:,} to the DLQ,"
         f" {totals.known:,} known before, {totals.pages:,} pages."
     )
+
+
+def breakers(
+    close: Annotated[
+        str | None, typer.Option("--close", help="Close the circuit to this dependency by hand.")
+    ] = None,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a busy lake.")] = 60,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """What the sidecars leave alone because it keeps failing: state, failures, next try, reason.
+
+    Example: lakebed breakers --close https://api.example.com
+    """
+    from lakebed.ingest import breaker
+    from lakebed.ingest.patience import Patience
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+
+    lake = open_lake(target, project_dir, profiles_dir)
+    found = breaker.circuits(lake)
+    if close is not None:
+        if close not in [circuit.dependency for circuit in found]:
+            raise UserError(f"No circuit {close}: `lakebed breakers` names them.")
+        os.chdir(project_folder(project_dir))
+        with Sink(lake, "breakers", [], Patience(patience)) as sink:
+            breaker.close(sink, close)
+        typer.echo(f"{close}: closed.")
+        return
+    for each in found:
+        then = f", next try {each.retry_at:%Y-%m-%d %H:%M:%S}" if each.retry_at else ""
+        why = f" ({each.reason})" if each.reason else ""
+        typer.echo(f"{each.dependency}: {each.state}, {each.failures} failures{then}{why}")
+    if not found:
+        typer.echo("Nothing has failed.")

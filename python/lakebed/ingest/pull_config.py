@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from lakebed.errors import UserError
-from lakebed.ingest.config import mapping, named, only, render, to_entity
+from lakebed.ingest.breaker import Fuse
+from lakebed.ingest.config import above_0, fuse_of, mapping, named, only, render, to_entity
 from lakebed.ingest.records import Entity
 
 #: How a resource is cut into pages.
@@ -84,6 +84,7 @@ class PullConfig:
     timeout: float = 30.0
     retry: float = 300.0
     max_bytes: int = 32 * 1024 * 1024
+    fuse: Fuse = field(default_factory=Fuse)
 
     @property
     def topics(self) -> dict[str, Entity]:
@@ -101,7 +102,9 @@ def read_pull(file: Path) -> PullConfig:
     """Read the file of `lakebed pull`. Raises UserError, with the key, for what is not right."""
     content, where = mapping(render(file), str(file)), str(file)
     numbers = ("timeout", "retry", "max_bytes")
-    only(content, {"name", "url", "auth", "headers", "rate", "resources", *numbers}, where)
+    only(
+        content, {"name", "url", "auth", "headers", "rate", "breaker", "resources", *numbers}, where
+    )
     url = content.get("url")
     if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"{where}: url is an address such as https://api.example.com/v1.")
@@ -124,9 +127,10 @@ def read_pull(file: Path) -> PullConfig:
         {str(name): str(value) for name, value in headers.items()}
         | _auth(content.get("auth"), file),
         _rate(content.get("rate"), where),
-        float(_above_0({"timeout": 30, **content}, "timeout", where)),
-        float(_above_0({"retry": 300, **content}, "retry", where)),
-        int(_above_0({"max_bytes": 32 * 1024 * 1024, **content}, "max_bytes", where)),
+        float(above_0({"timeout": 30, **content}, "timeout", where)),
+        float(above_0({"retry": 300, **content}, "retry", where)),
+        int(above_0({"max_bytes": 32 * 1024 * 1024, **content}, "max_bytes", where)),
+        fuse_of(content.get("breaker"), where),
     )
 
 
@@ -230,13 +234,6 @@ def _rate(value: Any, where: str) -> tuple[int, float] | None:
     settings = mapping(value, f"{where}: rate")
     only(settings, {"requests", "seconds"}, f"{where}: rate")
     return (
-        int(_above_0(settings, "requests", f"{where}: rate")),
-        float(_above_0({"seconds": 1, **settings}, "seconds", f"{where}: rate")),
+        int(above_0(settings, "requests", f"{where}: rate")),
+        float(above_0({"seconds": 1, **settings}, "seconds", f"{where}: rate")),
     )
-
-
-def _above_0(settings: Mapping[str, Any], name: str, where: str) -> float:
-    number = settings.get(name)
-    if isinstance(number, bool) or not isinstance(number, int | float) or number <= 0:
-        raise UserError(f"{where}: {name} is a number above 0, not {number!r}.")
-    return number

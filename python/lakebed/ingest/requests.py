@@ -14,6 +14,7 @@ from types import TracebackType
 import httpx
 
 from lakebed.errors import UserError
+from lakebed.ingest.breaker import Breaker
 from lakebed.ingest.paging import Answer
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.pull_config import PullConfig
@@ -49,9 +50,13 @@ class Requests:
     """A client of one API. Use it as a context: it closes its connections."""
 
     def __init__(
-        self, config: PullConfig, say: Callable[[str], None], stop: threading.Event
+        self,
+        config: PullConfig,
+        say: Callable[[str], None],
+        stop: threading.Event,
+        breaker: Breaker | None = None,
     ) -> None:
-        self._config, self._stop = config, stop
+        self._config, self._stop, self._breaker = config, stop, breaker
         self._pace = Pace(config.rate, stop)
         self._patience = Patience(
             config.retry, stop.wait, say, stop, first=0.5, most=30, last_chance=0
@@ -78,7 +83,12 @@ class Requests:
     def get(self, url: str, params: Mapping[str, str], take: Callable[[Answer], object]) -> None:
         """Ask, and hand the answer to `take`, whose TryLater makes for another try, too. Raises
         UserError for what a person must mend, TryLater when the budget is used up, Stopped."""
-        self._patience.persist(lambda: take(self._try(url, params)))
+
+        def once() -> object:
+            return take(self._try(url, params))
+
+        breaker = self._breaker
+        self._patience.persist(once if breaker is None else lambda: breaker.call(once))
 
     def _try(self, url: str, params: Mapping[str, str]) -> Answer:
         if self._stop.is_set():
@@ -108,6 +118,7 @@ class Requests:
             raise TryLater(
                 f"{where} answers {status} {response.reason_phrase}",
                 retry_after(response.headers.get("retry-after"), datetime.now(timezone.utc)),
+                failing=status >= 500,
             )
         if status in (401, 403):
             raise UserError(f"{where} answers {status}: check `auth` and what it may read.")

@@ -218,15 +218,16 @@ class Sink:
             )
 
     @contextmanager
-    def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The lake, attached for writing, with the stream's tables; released on `local`."""
+    def attached(self, prepared: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The lake, attached for writing, with the stream's tables unless `prepared` is False;
+        released on `local`."""
         connection = self._connection or self._connect()
         try:
             if not self._attached:
                 self.lake.attach(connection)
                 connection.execute(f'use "{self.lake.alias}"')
                 self._attached = True
-            if not self._ready:
+            if prepared and not self._ready:
                 self._prepare(connection)
                 self._ready = True
             yield connection
