@@ -14,6 +14,7 @@ import yaml
 
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Fuse
+from lakebed.ingest.checker import Check
 from lakebed.ingest.records import KINDS, Entity
 from lakebed.rendering import render_data
 
@@ -97,7 +98,7 @@ def to_entity(settings: Any, where: str, folder: Path) -> Entity:
     if isinstance(settings, str):
         settings = {"table": settings}
     settings = mapping(settings, where)
-    only(settings, {"table", "value", "key", "required", "schema"}, where)
+    only(settings, {"table", "value", "key", "required", "schema", "check"}, where)
     value, key = settings.get("value", "json"), settings.get("key", "text")
     if value not in KINDS:
         raise UserError(f"{where}: value is {', '.join(KINDS)}, not {value!r}.")
@@ -112,7 +113,29 @@ def to_entity(settings: Any, where: str, folder: Path) -> Entity:
     if value != "json" and (required or schema):
         raise UserError(f"{where}: required and schema are for value: json.")
     table = named(settings.get("table"), f"{where}: table")
-    return Entity(table, value, key, tuple(map(str, required)), schema)
+    check = _check(settings.get("check"), where, folder)
+    return Entity(table, value, key, tuple(map(str, required)), schema, check)
+
+
+def _check(value: Any, where: str, folder: Path) -> Check | None:
+    """`checks.py:function`, or a mapping that bounds its seconds and memory, too."""
+    if value is None:
+        return None
+    where = f"{where}: check"
+    settings = mapping({"function": value} if isinstance(value, str) else value, where)
+    only(settings, {"function", "seconds", "memory"}, where)
+    file, _, function = str(settings.get("function")).rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise UserError(f"{where} is a Python file and a function, e.g. checks.py:order.")
+    if not (folder / file).is_file():
+        raise UserError(f"{where}: there is no {folder / file}.")
+    settings = {"seconds": Check.seconds, "memory": Check.memory, **settings}
+    return Check(
+        (folder / file).resolve(),
+        function,
+        float(above_0(settings, "seconds", where)),
+        int(above_0(settings, "memory", where)),
+    )
 
 
 def _json_schema(file: Path, where: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from lakebed.ingest.checker import Check
+
 PATTERNS = ["pat-dlq"]
 
 KINDS = ("json", "text", "bytes")
@@ -46,8 +48,8 @@ class Entity:
     """A bronze table, and what its records must look like.
 
     `value` is json, text or bytes; `key` text or bytes. `required` names fields of the JSON
-    object that must be there and not null; `schema` is a JSON Schema. A record without value (a
-    tombstone) is taken as it is.
+    object that must be there and not null; `schema` is a JSON Schema; `check` a function of the
+    user's, in a process of its own. A record without value (a tombstone) is taken as it is.
     """
 
     table: str
@@ -55,6 +57,7 @@ class Entity:
     key: str = "text"
     required: tuple[str, ...] = ()
     schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
+    check: Check | None = None
 
     @cached_property
     def _validator(self) -> Any:
@@ -134,6 +137,26 @@ def judge(
             rejected.append(verdict)
         else:
             good.setdefault(entity, []).append(record)
+    for entity, held in list(good.items()):
+        if entity.check is not None:
+            good[entity], refused = _checked(entity, entity.check, held)
+            rejected += refused
+    return {entity: held for entity, held in good.items() if held}, rejected
+
+
+def _checked(
+    entity: Entity, check: Check, records: list[Record]
+) -> tuple[list[Record], list[Rejected]]:
+    """Those that pass the user's own check, and the others."""
+    values = [record.value for record in records if record.value is not None]
+    verdicts = iter(check.judge(values))
+    good, rejected = [], []
+    for record in records:
+        verdict = None if record.value is None else next(verdicts)
+        if verdict is None:
+            good.append(record)
+        else:
+            rejected.append(Rejected(record, entity.table, *verdict))
     return good, rejected
 
 
