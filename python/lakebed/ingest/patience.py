@@ -83,6 +83,8 @@ class Patience:
     first: float = 0.05
     most: float = 0.5
     last_chance: float = LAST_CHANCE
+    #: Tries that failed, and were followed by another.
+    failures: int = field(default=0, init=False)
 
     def persist(self, action: Callable[[], Result]) -> Result:
         """The action's result. Raises UserError for what a person can mend, LakeLocked or
@@ -113,5 +115,6 @@ class Patience:
                 if not told and now - started + (after or 0) > 1:
                     self.say(f"Waiting: {line}")
                     told = True
+            self.failures += 1
             self.pause(max(random.uniform(delay / 2, delay), after or 0))
             delay = min(delay * 2, self.most)

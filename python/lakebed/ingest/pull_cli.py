@@ -23,6 +23,10 @@ def pull(
         float | None,
         typer.Option(min=0, help="Seconds to wait for a busy lake; for ever if absent."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
+    ] = None,
     fail_at: Annotated[
         str | None,
         typer.Option(help="For tests: die there, as in `lakebed stream`.", show_default=False),
@@ -54,6 +58,7 @@ def pull(
         raise UserError("HTTP needs packages more: pip install 'lakebed[http]'") from error
     from lakebed.ingest.breaker import Breaker
     from lakebed.ingest.faults import Faults
+    from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience, TryLater
     from lakebed.ingest.pull import Puller
     from lakebed.ingest.pull_config import read_pull
@@ -76,6 +81,12 @@ def pull(
             Requests(
                 settings, say, stop, Breaker(sink, settings.origin, settings.fuse, say)
             ) as requests,
+            serving(
+                metrics_port,
+                settings.name,
+                sink.meter,
+                lambda: wait.failures + requests.failures,
+            ),
         ):
             puller = Puller(settings, sink, requests, say, stop, faults)
             while True:

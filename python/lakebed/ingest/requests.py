@@ -80,6 +80,11 @@ class Requests:
     ) -> None:
         self._client.close()
 
+    @property
+    def failures(self) -> int:
+        """Tries that failed, and were followed by another."""
+        return self._patience.failures
+
     def get(self, url: str, params: Mapping[str, str], take: Callable[[Answer], object]) -> None:
         """Ask, and hand the answer to `take`, whose TryLater makes for another try, too. Raises
         UserError for what a person must mend, TryLater when the budget is used up, Stopped."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
+from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected, headers_json
 from lakebed.lake import load_extensions
@@ -93,6 +94,7 @@ class Sink:
     patience: Patience = field(default_factory=Patience)
     faults: Faults = field(default_factory=Faults)
     repeatable: bool = True
+    meter: Meter = field(default_factory=Meter, init=False)
     _connection: duckdb.DuckDBPyConnection | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _ready: bool = field(default=False, init=False)
@@ -135,6 +137,7 @@ class Sink:
         the lake's positions are not those expected.
         """
         self.patience.persist(lambda: self._attempt(rows, rejected, moves, states or {}))
+        self.meter.written(rows, rejected)
         self.faults.reach("committed")
 
     def _attempt(

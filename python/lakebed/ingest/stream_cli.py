@@ -30,6 +30,10 @@ def stream(
     status_every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two lines of status.")
     ] = 10,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
+    ] = None,
     fail_at: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +67,7 @@ def stream(
         raise UserError("Kafka needs a package more: pip install 'lakebed[kafka]'") from error
     from lakebed.ingest.config import read_stream
     from lakebed.ingest.faults import Faults
+    from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience
     from lakebed.ingest.sink import Sink
     from lakebed.project import open_lake, project_folder
@@ -92,7 +97,14 @@ def stream(
             )
             reporter.start()
             try:
-                totals = work.run()
+                with serving(
+                    metrics_port,
+                    settings.name,
+                    sink.meter,
+                    lambda: sink.patience.failures,
+                    lambda: work.known_lag,
+                ):
+                    totals = work.run()
             finally:
                 done.set()
     typer.echo(
@@ -119,6 +131,10 @@ def webhook(
     config: Annotated[Path, typer.Argument(help="The webhooks' YAML file.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8088,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
+    ] = None,
     fail_at: Annotated[
         str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
     ] = None,
@@ -145,6 +161,7 @@ def webhook(
     except ImportError as error:
         raise UserError("Webhooks need packages more: pip install 'lakebed[http]'") from error
     from lakebed.ingest.faults import Faults
+    from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience
     from lakebed.ingest.sink import Sink
     from lakebed.project import open_lake, project_folder
@@ -160,12 +177,13 @@ def webhook(
     entities = [endpoint.entity for endpoint in settings.endpoints.values()]
     sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults, False)
     say(f"Listening on http://{host}:{port}/webhooks/ for {', '.join(settings.endpoints)}.")
-    uvicorn.run(
-        make_app(settings, Writer(settings, sink, say, faults)),
-        host=host,
-        port=port,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    with serving(metrics_port, settings.name, sink.meter, lambda: sink.patience.failures):
+        uvicorn.run(
+            make_app(settings, Writer(settings, sink, say, faults)),
+            host=host,
+            port=port,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=30,
+        )
