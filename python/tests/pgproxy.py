@@ -15,7 +15,7 @@ SOCKET = ".s.PGSQL.5432"
 
 @dataclass
 class Proxy:
-    """Cuts `left` connections more at a COMMIT, by `chance`: before the server has got it, or after
+    """Cuts `left` connections more at the COMMIT of a write, by `chance`: before the server has got it, or after
     the server has done it and before the client knows. `cut` counts both."""
 
     folder: Path
@@ -57,9 +57,14 @@ class Proxy:
 
             answers = threading.Thread(target=back, daemon=True)
             answers.start()
+            writes = False
             with contextlib.suppress(OSError):
                 while data := client.recv(65536):
-                    how = self.fate() if b"COMMIT" in data else None
+                    # A read ends with COMMIT, too, and nothing is lost with it.
+                    writes = writes or b"ducklake_snapshot VALUES" in data
+                    how = None
+                    if b"COMMIT" in data:
+                        how, writes = self.fate() if writes else None, False
                     if how == "before":
                         break
                     if how == "after":
