@@ -15,8 +15,8 @@ SOCKET = ".s.PGSQL.5432"
 
 @dataclass
 class Proxy:
-    """Cuts `left` connections more at the COMMIT of a write, by `chance`: before the server has got it, or after
-    the server has done it and before the client knows. `cut` counts both."""
+    """Cuts `left` connections more at the COMMIT of a write, by `chance`: before the server has got
+    it, or after the server has done it and before the client knows. `cut` counts both."""
 
     folder: Path
     server: Path
