@@ -41,6 +41,8 @@ class Api:
     def page(self, paging: str, query: dict[str, str]) -> tuple[Any, dict[str, str]]:
         """The content and the headers of an answer."""
         rows = self.rows[::-1] if self.newest_first else list(self.rows)
+        if "since" in query:
+            rows = [row for row in rows if row["at"] >= query["since"]]
         if paging == "none":
             return rows, {}
         if paging == "cursor":
@@ -56,6 +58,9 @@ class Api:
             number = int(query.get("page", 1))
             part = rows[(number - 1) * SIZE : number * SIZE]
             headers = {}
+            if paging == "link" and "size" in query:  # the link is in the answer, and relative
+                following = f"?size=3&page={number + 1}" if number * SIZE < len(rows) else None
+                return {"data": part, "links": {"next": following}}, {}
             if paging == "link" and number * SIZE < len(rows):
                 headers["Link"] = f'</link?page={number + 1}>; rel="next", </link>; rel="first"'
             return part, headers
@@ -63,7 +68,6 @@ class Api:
             start = int(query["offset"])
             return {"data": rows[start : start + SIZE]}, {}
         assert paging == "timestamp"
-        rows = [row for row in rows if row["at"] >= query.get("since", "")]
         return sorted(rows, key=lambda row: row["at"])[:SIZE], {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,70 @@ def test_ties_late_rows_and_new_versions(tmp_path: Path) -> None:
         assert "1 rows" in pull.run()  # not hidden behind the row of 2999
         api.rows += [order(3000 - 1) | {"id": n, "at": "2025-01-01T00:00:00Z"} for n in range(11)]
         assert "a whole page (10 records) has the time" in pull.run(code=1)
+
+
+def test_pages_of_what_changed(tmp_path: Path) -> None:
+    """Pages by cursor of what changed since: a sweep that was killed goes on in its middle, and the
+    next one asks from the latest time less the overlap."""
+    with serving(Api([order(number) for number in range(90)])) as api:
+        since = {"field": "at", "param": "since", "overlap": 90, "start": "2023-12-31"}
+        pages = {**PAGINGS["cursor"]["pages"], "append_only": False}
+        pull = Pull(Lakehouse(tmp_path), api, "cursor", resource={"since": since, "pages": pages})
+        pull.run("--fail-at", "acknowledged:4", code=-signal.SIGKILL)
+        api.requests = []
+        pull.run()
+        assert pull.ids() == list(range(90))
+        assert [path.split("after=")[1] for _, path in api.requests] == [
+            "40",
+            "50",
+            "60",
+            "70",
+            "80",
+        ]
+        assert all("since=2023-12-31T00%3A00%3A00.000000Z" in path for _, path in api.requests)
+        api.rows[5] = order(5) | {"at": "2024-01-01T00:30:00.000000Z"}
+        api.requests = []
+        assert "1 rows, 0 to the DLQ, 6 known" in pull.run()
+        (path,) = (path for _, path in api.requests)
+        assert path == "/cursor?since=2024-01-01T00%3A27%3A30.000000Z"  # 29:00 less 90 s
+
+
+def test_links_in_the_answer(tmp_path: Path) -> None:
+    with serving(Api([order(number) for number in range(35)])) as api:
+        pages = {"by": "link", "next": "links.next", "size": 3, "size_param": "size"}
+        pull = Pull(Lakehouse(tmp_path), api, "link", resource={"pages": pages, "records": "data"})
+        pull.run()
+        assert pull.ids() == list(range(35))
+
+
+def test_positions_made_before_there_were_states(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(tmp_path)
+    with serving(Api([order(number) for number in range(15)])) as api:
+        pull = Pull(lakehouse, api, "cursor")
+        program = (
+            "import duckdb; from lakebed.lake import load_extensions; c = duckdb.connect();"
+            f"load_extensions(c); c.execute(\"attach 'ducklake:{tmp_path}/lake/catalog.ducklake' as"
+            f" lake (data_path '{tmp_path}/lake/files/'); create schema lake.ops; create table"
+            " lake.ops.positions__shop (topic varchar, partition integer, position bigint,"
+            " moved_at timestamp); insert into lake.ops.positions__shop values ('*', 0, 7, null)\")"
+        )
+        (tmp_path / "lake").mkdir()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        pull.run()
+        assert pull.ids() == list(range(15))
+        batches = lakehouse.query("select distinct _batch_id from bronze.shop__orders order by 1")
+        assert batches == [(8,), (9,)]
+
+
+def test_the_documented_file_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(
+        r"```yaml\n(# pulls/shop.yml.*?)```", (REPO / "docs/pull.md").read_text(), re.S
+    )
+    (tmp_path / "shop.yml").write_text(text)
+    monkeypatch.setenv("SHOP_TOKEN", "secret")
+    config = read_pull(tmp_path / "shop.yml")
+    assert config.headers == {"Authorization": "Bearer secret"}
+    assert "secret" not in repr(config)
 
 
 def test_bad_records_go_to_the_dlq_once(tmp_path: Path) -> None:
