@@ -265,6 +265,8 @@ def moment(value: Any, time: str) -> datetime | None:
             day, clock, fraction, zone = found.groups()
             fraction = (fraction or "0")[:6].ljust(6, "0")
             zone = "+00:00" if zone in ("", "Z", "z") else zone
+            if len(zone) in (3, 5) and ":" not in zone:  # +02, +0200: Python 3.10 wants +02:00
+                zone = f"{zone[:3]}:{zone[3:] or '00'}"
             clock = (clock or "00:00").ljust(8, "?").replace("???", ":00")
             parsed = datetime.fromisoformat(f"{day}T{clock}.{fraction}{zone}")
             return parsed.astimezone(timezone.utc)
