@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from lakebed.ingest.config import to_entity
 from lakehouse import Lakehouse
 from streams import Stream, everything, send
 from test_pull import Pull, order
+from test_webhook import post
+from test_webhook import serving as serving_webhook
 
 PROVES = ["pat-poison-pill-handling"]
 
@@ -153,3 +156,22 @@ def test_a_pull_with_poison(checks: Path, tmp_path: Path) -> None:
         assert "2 rows, 1 to the DLQ" in pull.run()
         assert "0 rows, 0 to the DLQ, 3 known" in pull.run()
         assert pull.ids() == [0, 2]
+
+
+def test_a_webhook_with_poison(checks: Path, tmp_path: Path) -> None:
+    """Whoever sent the good ones of the same batch hears that they are stored."""
+    secret = "{{ env_var('SHOP_SECRET') }}"
+    orders = {"table": "shop__orders", "secret": secret, "check": f"{checks.name}:order"}
+    lakehouse = Lakehouse(tmp_path)
+    batch = {"age": 1.0}
+    with serving_webhook(lakehouse, endpoints={"orders": orders}, batch=batch) as (_, client):
+
+        def send_one(number: int) -> str:
+            kind = "segfault" if number == 2 else None
+            body = json.dumps({"id": number, "do": kind})
+            return str(post(client, f"m{number}", body).json()["status"])
+
+        with ThreadPoolExecutor(5) as pool:
+            said = list(pool.map(send_one, range(5)))
+    assert said == ["stored", "stored", "dlq", "stored", "stored"]
+    assert lakehouse.query("select count(*) from bronze.shop__orders") == [(4,)]
