@@ -42,7 +42,7 @@ class Api:
         """The content and the headers of an answer."""
         rows = self.rows[::-1] if self.newest_first else list(self.rows)
         if "since" in query:
-            rows = [row for row in rows if row["at"] >= query["since"]]
+            rows = [row for row in rows if _at(row) >= query["since"]]
         if paging == "none":
             return rows, {}
         if paging == "cursor":
@@ -69,6 +69,11 @@ class Api:
             return {"data": rows[start : start + SIZE]}, {}
         assert paging == "timestamp"
         return sorted(rows, key=lambda row: row["at"])[:SIZE], {}
+
+
+def _at(row: Any) -> str:
+    """What has no time is never left out."""
+    return str(row.get("at", "~")) if isinstance(row, dict) else "~"
 
 
 def _handler(api: Api) -> type[BaseHTTPRequestHandler]:

@@ -238,7 +238,7 @@ def test_bad_records_go_to_the_dlq_once(tmp_path: Path) -> None:
         order(6),
     ]
     with serving(Api(rows)) as api:
-        since = {"since": {"field": "at", "param": "since", "overlap": 60}}
+        since = {"since": {"field": "at", "param": "since", "overlap": 86400}}
         pull = Pull(Lakehouse(tmp_path), api, "none", resource=since | {"required": ["price"]})
         assert "2 rows, 7 to the DLQ" in pull.run()
         assert "0 rows, 0 to the DLQ, 9 known" in pull.run()
