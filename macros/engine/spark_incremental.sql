@@ -6,7 +6,8 @@
                      that of two builds that load a batch at once the later one conflicts in
                      Delta, or has nothing to add;
       delete+insert  as a merge, so that it is one transaction: unique_key must be unique in the
-                     model's rows, which Delta checks for those that are there already.
+                     model's rows, which Delta checks for those that are there already;
+      microbatch     the rows of an interval, not of partitions: see spark_microbatch.sql.
     A project that installs Lakebed for `upsert` on Spark copies this file. -#}
 {% macro dbt_spark_validate_get_incremental_strategy(raw_strategy, file_format) %}
     {%- set known = ['append', 'merge', 'upsert', 'delete+insert', 'insert_overwrite', 'microbatch'] -%}
@@ -20,13 +21,13 @@
 {% endmacro %}
 
 {% macro dbt_spark_get_incremental_sql(strategy, source, target, existing, unique_key, incremental_predicates) %}
+    {%- set source = lakebed.checked_rows_of(source) -%}
     {%- if strategy == 'append' -%}
         {{ lakebed_spark_append_sql(source, target) }}
-    {%- elif strategy in ['insert_overwrite', 'microbatch'] -%}
-        {%- if strategy == 'microbatch' and not config.get('partition_by') -%}
-            {{ exceptions.raise_compiler_error("Lakebed: microbatch on Spark needs partition_by, a column of the grain of batch_size.") }}
-        {%- endif -%}
+    {%- elif strategy == 'insert_overwrite' -%}
         {{ get_insert_overwrite_sql(source, target, existing) }}
+    {%- elif strategy == 'microbatch' -%}
+        {{ lakebed.spark_microbatch_sql(target, source) }}
     {%- elif strategy == 'upsert' -%}
         {{ lakebed.get_incremental_upsert_sql({
             'target_relation': target,

@@ -55,7 +55,8 @@ def spark() -> None:
         from lakebed.spark.settings import check_java
 
         check_java()
-        fetch("delta")
+        for table_format in ("delta", "iceberg"):
+            fetch(table_format)
     except (ImportError, UserError) as error:
         if os.environ.get("CI"):
             raise
@@ -63,11 +64,26 @@ def spark() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:  # noqa: ARG001
+def cluster(
+    spark: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
     """A Thrift server for small projects; without workers, which only cost time here."""
     home = tmp_path_factory.mktemp("cluster")
     thrift, connect = free_ports(2)
-    yield up(home, 0, thrift, connect)
+    yield up(home, 0, thrift, connect, "delta")
+    down(home)
+
+
+@pytest.fixture(scope="session")
+def iceberg_cluster(
+    spark: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
+    """The same with Iceberg."""
+    home = tmp_path_factory.mktemp("iceberg")
+    thrift, connect = free_ports(2)
+    yield up(home, 0, thrift, connect, "iceberg")
     down(home)
 
 
@@ -117,7 +133,7 @@ def engine(request: pytest.FixtureRequest) -> Cluster | None:
 #: order, the longest first, since that is when the others have most to do beside it.
 SHARED = {
     "parity": {"both"},
-    "spark": {"cluster", "engine"},
+    "spark": {"cluster", "engine", "iceberg_cluster"},
     "retail": {"whole_year", "clean", "faulty"},
     "kafka": {"broker"},
 }

@@ -73,7 +73,7 @@ class DbtProject:
 
     `vars` are project variables, `config` is merged into dbt_project.yml at its top level.
     Relations are in the schema `DbtProject.schema`, unless a model says otherwise. With a
-    `cluster` they are Delta tables there.
+    `cluster` they are tables of its format there.
     """
 
     cluster: Cluster | None = None
@@ -107,7 +107,7 @@ class DbtProject:
             own = project.setdefault(kind, {})
             own["lakebed"] = {"+enabled": False, **own.get("lakebed", {})}
             if cluster and kind in ("models", "seeds", "snapshots"):
-                own["+file_format"] = "delta"
+                own["+file_format"] = cluster.table_format
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "dbt_project.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
         self._place(folder)

@@ -6,6 +6,7 @@ dbt-spark runs Python models on Databricks only (dbt-labs/dbt-adapters, issues 3
 from __future__ import annotations
 
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,9 +19,12 @@ from lakebed.erase.hashing import spark_settings
 from lakebed.errors import UserError
 from lakebed.spark.cluster import running
 from lakebed.spark.settings import (
+    CATALOGUES,
     connect_session,
+    other_format,
     session_settings,
     spark_home,
+    table_format,
     value_settings,
 )
 
@@ -40,8 +44,42 @@ def extend() -> None:
     )
     opened = SparkConnectionManager.open.__func__
     SparkConnectionManager.open = classmethod(
-        lambda cls, connection: opened(cls, _with_settings(connection))
+        lambda cls, connection: _checked(opened(cls, _with_settings(connection)))
     )
+    _know_iceberg()
+
+
+def _know_iceberg() -> None:
+    """Hive's metastore calls an Iceberg table's provider `hive`, which dbt-spark takes for no table
+    that a snapshot can be merged into (dbt-labs/dbt-adapters#489)."""
+    informed = SparkAdapter._get_relation_information
+
+    def information(self: Any, row: Any) -> Any:
+        schema, name, text = informed(self, row)
+        if _ICEBERG.search(text):
+            text = text.replace("Provider: hive", "Provider: iceberg", 1)
+        return schema, name, text
+
+    SparkAdapter._get_relation_information = information
+
+
+_ICEBERG = re.compile(r"\btable_type=ICEBERG[,\]]")
+
+
+def _checked(connection: Any) -> Any:
+    """A cluster of the other format is refused before anything is written to it."""
+    if connection.credentials.method == SparkConnectionMethod.THRIFT:
+        cursor = connection.handle.cursor()  # the handle itself: to close it ends the connection
+        cursor.execute("set spark.sql.catalog.spark_catalog")
+        found = cursor.fetchall()[0][1]
+        try:
+            wanted = table_format()
+            for there, catalogue in CATALOGUES.items():
+                if found == catalogue and there != wanted:
+                    raise other_format("The cluster", there, wanted)
+        except UserError as error:
+            raise DbtRuntimeError(str(error)) from error
+    return connection
 
 
 _SUBMISSION = {SparkConnectionMethod.SESSION: "session", SparkConnectionMethod.THRIFT: "connect"}
@@ -63,7 +101,7 @@ def _with_settings(connection: Any) -> Any:
                     f"A cluster holds the lake in {home}: build with `--target spark`, or end it "
                     "with `lakebed spark down`."
                 )
-            settings = session_settings(home)
+            settings = session_settings(home, table_format())
         except UserError as error:
             raise DbtRuntimeError(str(error)) from error
     credentials.server_side_parameters = {

@@ -31,6 +31,9 @@ def up(
     ] = 2,
     thrift_port: Annotated[int, typer.Option(help="Where dbt connects.")] = 10000,
     connect_port: Annotated[int, typer.Option(help="Where Python models connect.")] = 15002,
+    table_format: Annotated[
+        str | None, typer.Option(help="Of a new lake: delta (the default) or iceberg.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Start a master, workers and a Thrift server, for the target `spark`.
@@ -39,10 +42,10 @@ def up(
     """
     from lakebed.spark import cluster
 
-    started = cluster.up(lake_home(home), workers, thrift_port, connect_port)
+    started = cluster.up(lake_home(home), workers, thrift_port, connect_port, table_format)
     typer.echo(f"A cluster with {workers} workers answers. Build on it:\n")
     values = " ".join(f"{name}={value}" for name, value in started.environment.items())
-    default = (thrift_port, connect_port) == (10000, 15002)
+    default = (thrift_port, connect_port, started.table_format) == (10000, 15002, "delta")
     typer.echo(f"  {'' if default else values + ' '}dbt build --target spark\n")
     typer.echo("`lakebed spark status` looks at it, `lakebed spark down` ends it.")
 

@@ -24,6 +24,7 @@ from lakebed.spark.settings import (
     NOT_INSTALLED,
     check_java,
     driver_settings,
+    format_of_lake,
     lake_settings,
     spark_jars,
 )
@@ -44,6 +45,7 @@ class Cluster:
     master: int
     ui: int
     processes: dict[str, int]
+    table_format: str = "delta"
 
     @property
     def connect_url(self) -> str:
@@ -57,6 +59,7 @@ class Cluster:
             "LAKEBED_SPARK_HOST": HOST,
             "LAKEBED_SPARK_PORT": str(self.thrift),
             "LAKEBED_SPARK_CONNECT": self.connect_url,
+            "LAKEBED_TABLE_FORMAT": self.table_format,
         }
 
     def alive(self) -> dict[str, bool]:
@@ -70,11 +73,18 @@ def running(home: Path) -> Cluster | None:
     return cluster if cluster and cluster.alive()["driver"] else None
 
 
-def up(home: Path, workers: int = 2, thrift: int = 10000, connect: int = 15002) -> Cluster:
+def up(
+    home: Path,
+    workers: int = 2,
+    thrift: int = 10000,
+    connect: int = 15002,
+    table_format: str | None = None,
+) -> Cluster:
     """Start a cluster on the lake below `home`; return when it answers.
 
-    `workers` of one core each. Raises UserError when there is one already, when a port is taken,
-    or when a process ends; nothing is left running then.
+    `workers` of one core each; `table_format` of a new lake. Raises UserError when there is one
+    already, when a port is taken, when the lake is of another format, or when a process ends;
+    nothing is left running then.
     """
     home = home.resolve()
     if running(home):
@@ -90,7 +100,8 @@ def up(home: Path, workers: int = 2, thrift: int = 10000, connect: int = 15002) 
     logs.mkdir(parents=True, exist_ok=True)
     master, ui = free_ports(2)
     properties = home / "spark-defaults.conf"
-    settings = _driver_settings(home, connect)
+    table_format = format_of_lake(home, table_format)
+    settings = _driver_settings(home, connect, table_format)
     properties.write_text(
         "".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8"
     )
@@ -114,7 +125,7 @@ def up(home: Path, workers: int = 2, thrift: int = 10000, connect: int = 15002) 
         *("--hiveconf", f"hive.server2.thrift.port={thrift}"),
     ]
     processes: dict[str, int] = {}
-    cluster = Cluster(str(home), thrift, connect, master, ui, processes)
+    cluster = Cluster(str(home), thrift, connect, master, ui, processes, table_format)
     children = {}
     try:
         for role, command in commands.items():
@@ -160,8 +171,8 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _driver_settings(home: Path, connect: int) -> dict[str, str]:
-    jars = spark_jars()
+def _driver_settings(home: Path, connect: int, table_format: str) -> dict[str, str]:
+    jars = spark_jars(table_format)
     return {
         "spark.jars": jars,
         # The Thrift server's threads do not look where `spark.jars` are loaded.
@@ -175,7 +186,7 @@ def _driver_settings(home: Path, connect: int) -> dict[str, str]:
         "spark.connect.grpc.binding.address": HOST,
         "spark.connect.grpc.binding.port": str(connect),
         **driver_settings(home),
-        **lake_settings(home),
+        **lake_settings(home, table_format),
     }
 
 

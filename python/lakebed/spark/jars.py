@@ -18,6 +18,7 @@ from lakebed.errors import UserError
 #: What belongs together: each was tested with pyspark 4.0 (Scala 2.13), and with no other.
 PACKAGES = {
     "delta": ("io.delta:delta-spark_2.13:4.0.0",),
+    "iceberg": ("org.apache.iceberg:iceberg-spark-runtime-4.0_2.13:1.11.0",),
 }
 #: Apache Kafka itself; the tests of `lakebed stream` run it.
 KAFKA = ("org.apache.kafka:kafka_2.13:3.9.1",)

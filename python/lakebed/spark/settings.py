@@ -18,9 +18,46 @@ OLDEST_JAVA = 17
 NOT_INSTALLED = "Spark is not installed: pip install 'lakebed[spark]'."
 
 
+#: In the lake's folder: the format of its tables.
+FORMAT_FILE = "table_format"
+#: What `spark.sql.catalog.spark_catalog` is for each format.
+CATALOGUES = {
+    "delta": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "iceberg": "org.apache.iceberg.spark.SparkSessionCatalog",
+}
+
+
 def table_format() -> str:
-    """The format of the lake's tables on Spark: LAKEBED_TABLE_FORMAT, else delta."""
+    """The format of new tables on Spark: LAKEBED_TABLE_FORMAT, else delta."""
     return known_format(os.environ.get("LAKEBED_TABLE_FORMAT") or "delta")
+
+
+def format_of_lake(home: Path, wanted: str | None = None) -> str:
+    """The format of the lake below `home`, which the first one to open it chooses for good.
+
+    `wanted` is a format that was asked for; without one the lake's own is taken. Raises UserError
+    when the lake has another one: a lake of both would be of use to nobody.
+    """
+    file = home / FORMAT_FILE
+    wanted = wanted or os.environ.get("LAKEBED_TABLE_FORMAT") or None
+    if file.is_file():
+        there = file.read_text(encoding="utf-8").strip()
+    else:
+        # A lake from before there was a choice.
+        there = "delta" if (home / "metastore").is_dir() else known_format(wanted or "delta")
+        home.mkdir(parents=True, exist_ok=True)
+        file.write_text(there + "\n", encoding="utf-8")
+    if wanted and known_format(wanted) != there:
+        raise other_format(f"The lake in {home}", there, wanted)
+    return there
+
+
+def other_format(where: str, there: str, wanted: str) -> UserError:
+    """What to say when a lake of one format is opened for another."""
+    return UserError(
+        f"{where} holds {there} tables, and the build is for {wanted}. Build with "
+        f"LAKEBED_TABLE_FORMAT={there}, or choose another LAKEBED_HOME."
+    )
 
 
 def spark_home() -> Path:
@@ -28,27 +65,28 @@ def spark_home() -> Path:
     return Path(os.environ.get("LAKEBED_HOME") or "data/lake") / "spark"
 
 
-def spark_jars() -> str:
-    """The jars of the table format, as the setting `spark.jars` wants them. Raises UserError."""
-    return ",".join(map(str, fetch(table_format())))
+def spark_jars(table_format: str) -> str:
+    """The jars of a table format, as the setting `spark.jars` wants them. Raises UserError."""
+    return ",".join(map(str, fetch(table_format)))
 
 
-def session_settings(home: Path) -> dict[str, str]:
+def session_settings(home: Path, table_format: str | None = None) -> dict[str, str]:
     """Spark's settings for a lake below `home`, in a session of this process.
 
-    Raises UserError when Java is missing or too old, or the jars cannot be had.
+    Raises UserError when Java is missing or too old, the jars cannot be had, or the lake is of
+    another format.
     """
     check_java()
     home = home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    table_format = format_of_lake(home, table_format)
     return {
         "spark.master": "local[*]",
-        "spark.jars": spark_jars(),
+        "spark.jars": spark_jars(table_format),
         "spark.driver.memory": "3g",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         **driver_settings(home),
-        **lake_settings(home),
+        **lake_settings(home, table_format),
     }
 
 
@@ -103,12 +141,26 @@ def driver_settings(home: Path) -> dict[str, str]:
     }
 
 
-def lake_settings(home: Path) -> dict[str, str]:
-    """What makes tables of the lake's format, with the values that DuckDB has too."""
+def lake_settings(home: Path, table_format: str) -> dict[str, str]:
+    """What makes tables of a format, with the values that DuckDB has too."""
+    formats = {
+        "delta": {
+            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.databricks.delta.snapshotPartitions": "1",
+        },
+        "iceberg": {
+            "spark.sql.extensions": (
+                "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+            ),
+            # Wraps the metastore there is: views, and tables of other kinds, stay what they are.
+            "spark.sql.catalog.spark_catalog.type": "hive",
+            # Derby's metastore has no locks. One driver holds it, and one build writes a table.
+            "spark.hadoop.iceberg.engine.hive.lock-enabled": "false",
+        },
+    }
     return {
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.databricks.delta.snapshotPartitions": "1",
+        **formats[table_format],
+        "spark.sql.catalog.spark_catalog": CATALOGUES[table_format],
         "spark.sql.warehouse.dir": str(home / "warehouse"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": (
             f"jdbc:derby:;databaseName={home / 'metastore'};create=true"

@@ -1,0 +1,28 @@
+"""The whole project with Iceberg tables, in two deliveries: the rows of DuckDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import FAULTS
+from lakebed.parity import compare
+from lakehouse import Lakehouse
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
+PROVES = ["pat-idempotent", "pat-medallion-lakehouse"]
+
+BUILD = ("build", "--exclude", "resource_type:unit_test", "resource_type:test")
+
+
+@pytest.mark.usefixtures("spark")
+def test_every_table_is_the_same_on_iceberg(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(tmp_path)
+    lakehouse.env["LAKEBED_TABLE_FORMAT"] = "iceberg"
+    for until in ("2017-01-03", "2017-01-06"):
+        lakehouse.land("--until", until, "--promotion-weeks", "1", *FAULTS)
+        lakehouse.dbt(*BUILD)
+        lakehouse.dbt(*BUILD, "--target", "spark_local")
+    tables, found = compare(lakehouse.home / "lake")
+    assert found == []
+    assert tables > 40
