@@ -24,10 +24,15 @@ def test_up_status_down(spark: None, tmp_path: Path) -> None:  # noqa: ARG001
     home = tmp_path / "lake" / "spark"
     thrift, connect = free_ports(2)
     ports = ("--thrift-port", str(thrift), "--connect-port", str(connect))
+    torn, whole = (home / "warehouse" / "gold.db" / name / "_delta_log" for name in ("t", "w"))
+    for log, file in ((torn, ".00000000000000000000.json.tmp"), (whole, f"{0:020}.json")):
+        log.mkdir(parents=True)
+        (log / file).touch()
     try:
         done = lakehouse.run("lakebed", "spark", "up", *ports)
         assert f"LAKEBED_SPARK_PORT={thrift}" in done.stdout
         assert "2 workers with 2 cores" in lakehouse.run("lakebed", "spark", "status").stdout
+        assert (whole.exists(), torn.parent.exists()) == (True, False)
         running = spark_cluster.running(home)
         assert running
         assert set(running.processes) == {"master", "worker 1", "worker 2", "driver"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from dbt.adapters.base import PythonJobHelper
@@ -22,6 +23,7 @@ from lakebed.spark.settings import (
     CATALOGUES,
     connect_session,
     other_format,
+    remove_torn_tables,
     session_settings,
     spark_home,
     table_format,
@@ -68,6 +70,9 @@ _ICEBERG = re.compile(r"\btable_type=ICEBERG[,\]]")
 
 def _checked(connection: Any) -> Any:
     """A cluster of the other format is refused before anything is written to it."""
+    if _own_sessions and connection.credentials.method == SparkConnectionMethod.SESSION:
+        connection.handle.cursor().execute("show schemas")  # fails if another holds the metastore
+        remove_torn_tables(_own_sessions.pop())
     if connection.credentials.method == SparkConnectionMethod.THRIFT:
         cursor = connection.handle.cursor()  # the handle itself: to close it ends the connection
         cursor.execute("set spark.sql.catalog.spark_catalog")
@@ -81,6 +86,10 @@ def _checked(connection: Any) -> Any:
             raise DbtRuntimeError(str(error)) from error
     return connection
 
+
+#: Lakes that a session of this process was opened on, and those not looked at yet.
+_seen: set[Path] = set()
+_own_sessions: set[Path] = set()
 
 _SUBMISSION = {SparkConnectionMethod.SESSION: "session", SparkConnectionMethod.THRIFT: "connect"}
 
@@ -102,6 +111,9 @@ def _with_settings(connection: Any) -> Any:
                     "with `lakebed spark down`."
                 )
             settings = session_settings(home, table_format())
+            if home not in _seen:
+                _seen.add(home)
+                _own_sessions.add(home)
         except UserError as error:
             raise DbtRuntimeError(str(error)) from error
     credentials.server_side_parameters = {

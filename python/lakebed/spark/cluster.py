@@ -26,6 +26,7 @@ from lakebed.spark.settings import (
     driver_settings,
     format_of_lake,
     lake_settings,
+    remove_torn_tables,
     spark_jars,
 )
 
@@ -136,6 +137,7 @@ def up(
                 _wait_for(master, children, logs)
         _wait_for(thrift, children, logs)
         _wait_for(connect, children, logs)
+        remove_torn_tables(home)
     except BaseException:
         _end(cluster)
         raise

@@ -178,6 +178,17 @@ def value_settings() -> dict[str, str]:
     }
 
 
+def remove_torn_tables(home: Path) -> None:
+    """Folders of Delta tables that a killed driver began and never committed.
+
+    Delta refuses to make a table where such a folder is. Call it only when this driver holds the
+    metastore: another's table may be about to be committed.
+    """
+    for log in (home / "warehouse").glob("*.db/*/_delta_log"):
+        if not any(file.suffix in (".json", ".parquet") for file in log.iterdir()):
+            shutil.rmtree(log.parent)
+
+
 def check_java() -> None:
     """Raises UserError unless there is a Java that Spark runs on."""
     home = os.environ.get("JAVA_HOME")
