@@ -37,14 +37,57 @@
     {{- return({'table': relation.schema ~ '.' ~ relation.identifier, 'files': files, 'bytes': bytes, 'mean_bytes': (bytes / [files, 1] | max) | int, 'files_with_deletes': none, 'versions': versions}) -}}
 {% endmacro %}
 
-{% macro compact(relation, where, target_mb) %}{{- return(adapter.dispatch('compact', 'lakebed')(relation, where, target_mb)) -}}{% endmacro %}
+{% macro compact(relation, where, target_mb, alone=false) %}{{- return(adapter.dispatch('compact', 'lakebed')(relation, where, target_mb, alone)) -}}{% endmacro %}
 
-{% macro duckdb__compact(relation, where, target_mb) %}
+{#- In a catalogue that several processes share, a small change of rows in files is kept in the catalogue
+    itself ('inlined'), and DuckLake 1.5.5 does not see it when it compacts the same table at that moment:
+    rows come back or are lost (docs/decisions/0010). So there a table that
+    has inlined rows is compacted only when nobody else writes. -#}
+{% macro check_inlined(relation, alone) %}
+    {%- set database = lakebed.text_literal(relation.database) -%}
+    {%- if run_query('select 1 from ducklake_settings(' ~ database ~ ") where catalog_type != 'duckdb'").rows -%}
+        {%- if alone -%}
+            {#- For programs whose profile does not say it; only now, since processes that run keep theirs. -#}
+            {%- do run_query('call ducklake_set_option(' ~ database ~ ", 'data_inlining_row_limit', '0')") -%}
+            {%- do adapter.commit() -%}
+        {%- elif lakebed.ducklake_inlined(relation) -%}
+            {{ exceptions.raise_compiler_error("Lakebed: " ~ relation.schema ~ "." ~ relation.identifier ~ " has rows or deletions inlined in the catalogue, which is safe to compact only while nothing else writes: stop the writers, and optimize it once with `alone: true`. Nothing was compacted.") }}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+{#- The catalogue's tables of inlined rows and, where others write at the same time, of inlined deletions. -#}
+{% macro ducklake_inlined_tables(database, table='[0-9]+') %}
+    {%- set metadata = adapter.quote('__ducklake_metadata_' ~ database) -%}
+    {%- set names = ['select table_name from ' ~ metadata ~ '.ducklake_inlined_data_tables'] -%}
+    {%- if run_query('select 1 from ducklake_settings(' ~ lakebed.text_literal(database) ~ ") where catalog_type != 'duckdb'").rows -%}
+        {%- do names.append('select table_name from ' ~ metadata ~ ".information_schema.tables where table_name like 'ducklake_inlined_delete_%'") -%}
+    {%- endif -%}
+    {{- return(run_query("select table_name from (" ~ names | join(' union all ') ~ ") where regexp_matches(table_name, '^ducklake_inlined_(data_" ~ table ~ "_[0-9]+|delete_" ~ table ~ ")$')").columns[0].values()) -}}
+{% endmacro %}
+
+{#- Whether a table has rows or deletions in the catalogue that are in no file. -#}
+{% macro ducklake_inlined(relation) %}
+    {%- set metadata = '__ducklake_metadata_' ~ relation.database -%}
+    {%- set table = run_query(
+        'select tables.table_id from ' ~ adapter.quote(metadata) ~ '.ducklake_table as tables'
+        ~ ' inner join ' ~ adapter.quote(metadata) ~ '.ducklake_schema as schemas on tables.schema_id = schemas.schema_id and schemas.end_snapshot is null'
+        ~ ' where tables.end_snapshot is null and schemas.schema_name = ' ~ lakebed.text_literal(relation.schema) ~ ' and tables.table_name = ' ~ lakebed.text_literal(relation.identifier)
+    ).rows[0][0] -%}
+    {%- set names = lakebed.ducklake_inlined_tables(relation.database, table) -%}
+    {%- for name in names -%}
+        {%- if run_query('select 1 from ' ~ adapter.quote(metadata) ~ '.' ~ adapter.quote(name) ~ ' limit 1').rows -%}{{- return(true) -}}{%- endif -%}
+    {%- endfor -%}
+    {{- return(false) -}}
+{% endmacro %}
+
+{% macro duckdb__compact(relation, where, target_mb, alone) %}
     {%- if where -%}
         {{ exceptions.raise_compiler_error("Lakebed: DuckLake compacts whole tables; `where` works on Delta only. Nothing was compacted.") }}
     {%- endif -%}
     {%- set database = lakebed.text_literal(relation.database) -%}
     {%- set names = 'table_name => ' ~ lakebed.text_literal(relation.identifier) ~ ', schema' -%}
+    {%- do lakebed.check_inlined(relation, alone) -%}
     {#- Each step sees only what was committed before it. Merging takes a few neighbours at a time, which
         bounds its memory; so until nothing is left to do. -#}
     {%- for step in [
@@ -62,21 +105,21 @@
     {%- endfor -%}
 {% endmacro %}
 
-{% macro spark__compact(relation, where, target_mb) %}
+{% macro spark__compact(relation, where, target_mb, alone) %}
     {%- do run_query('set spark.databricks.delta.optimize.maxFileSize = ' ~ target_mb * 1000000) -%}
     {%- do run_query('optimize ' ~ relation ~ (' where ' ~ where if where else '')) -%}
 {% endmacro %}
 
-{% macro compact_sorted(relation, by, target_mb) %}{{- return(adapter.dispatch('compact_sorted', 'lakebed')(relation, by, target_mb)) -}}{% endmacro %}
+{% macro compact_sorted(relation, by, target_mb, alone=false) %}{{- return(adapter.dispatch('compact_sorted', 'lakebed')(relation, by, target_mb, alone)) -}}{% endmacro %}
 
 {#- DuckLake's own compaction merges files as they come, sorts at most within each, and leaves large ones
     alone. So the rows are written anew, along a Z-order curve: the bits of each column's rank, taken in
     turn, make the place of a row. -#}
-{% macro duckdb__compact_sorted(relation, by, target_mb) %}
+{% macro duckdb__compact_sorted(relation, by, target_mb, alone) %}
     {%- if by | length > 4 -%}
         {{ exceptions.raise_compiler_error("Lakebed: cluster takes up to four columns; more would hardly order by any of them.") }}
     {%- endif -%}
-    {%- do lakebed.compact(relation, none, target_mb) -%}
+    {%- do lakebed.compact(relation, none, target_mb, alone) -%}
     {%- set ranks, places = [], [] -%}
     {%- for column in by -%}
         {%- do ranks.append('ntile(256) over (order by ' ~ adapter.quote(column) ~ ') - 1 as _rank_' ~ loop.index0) -%}
@@ -114,7 +157,7 @@
     {%- do run_query('drop table lakebed_rewrite') -%}
 {% endmacro %}
 
-{% macro spark__compact_sorted(relation, by, target_mb) %}
+{% macro spark__compact_sorted(relation, by, target_mb, alone) %}
     {%- set columns = [] -%}
     {%- for column in by -%}{%- do columns.append(adapter.quote(column)) -%}{%- endfor -%}
     {%- do run_query('set spark.databricks.delta.optimize.maxFileSize = ' ~ target_mb * 1000000) -%}
@@ -205,15 +248,22 @@
 
 {% macro expire_tables(days, tables) %}{{- return(adapter.dispatch('expire_tables', 'lakebed')(days, tables)) -}}{% endmacro %}
 
+{#- Versions of a DuckLake that are older than some days, not the present one, and have no tag. -#}
+{% macro expirable_snapshots(days) %}
+    {%- set database = lakebed.text_literal(lakebed.tags().database) -%}
+    {%- set age = " < (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '" ~ days ~ " days'" -%}
+    {%- set tagged = ' and snapshot_id not in (select version from ' ~ lakebed.tags() ~ ')' if load_relation(lakebed.tags()) else '' -%}
+    {%- set old = run_query('select snapshot_id from ducklake_snapshots(' ~ database ~ ') where snapshot_time' ~ age ~ ' and snapshot_id < (select id from ducklake_current_snapshot(' ~ database ~ '))' ~ tagged).columns[0].values() | list -%}
+    {{- return(old) -}}
+{% endmacro %}
+
 {% macro duckdb__expire_tables(days, tables) %}
     {%- if tables -%}
         {{ exceptions.raise_compiler_error("Lakebed: a DuckLake has one history for all its tables: expire takes no relation there.") }}
     {%- endif -%}
     {%- do lakebed.check_promise(days) -%}
     {%- set database = lakebed.text_literal(lakebed.tags().database) -%}
-    {%- set age = " < (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '" ~ days ~ " days'" -%}
-    {%- set tagged = ' and snapshot_id not in (select version from ' ~ lakebed.tags() ~ ')' if load_relation(lakebed.tags()) else '' -%}
-    {%- set old = run_query('select snapshot_id from ducklake_snapshots(' ~ database ~ ') where snapshot_time' ~ age ~ ' and snapshot_id < (select id from ducklake_current_snapshot(' ~ database ~ '))' ~ tagged).columns[0].values() | list -%}
+    {%- set old = lakebed.expirable_snapshots(days) -%}
     {%- if old -%}
         {%- do run_query('call ducklake_expire_snapshots(' ~ database ~ ', versions => [' ~ old | join(', ') ~ '])') -%}
     {%- endif -%}

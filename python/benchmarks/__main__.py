@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.measure import REPO, Result
 
-NAMES = ("deduplicate", "default_checks", "build", "incremental_day")
+NAMES = ("deduplicate", "default_checks", "build", "incremental_day", "compaction")
 OUTPUT = REPO / "data" / "benchmarks.json"
 
 

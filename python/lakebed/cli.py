@@ -16,7 +16,10 @@ from lakebed.ingest.cli import app as ingest
 from lakebed.ingest.dlq_cli import app as dlq
 from lakebed.ingest.pull_cli import breakers, pull
 from lakebed.ingest.stream_cli import stream, webhook
+from lakebed.maintain.cli import app as maintain
+from lakebed.retain_cli import app as retain
 from lakebed.sample.cli import app as sample
+from lakebed.snapshots_cli import check_export, export, import_
 from lakebed.spark.cli import app as spark
 
 app = typer.Typer(
@@ -33,6 +36,11 @@ app.command()(pull)
 app.command()(breakers)
 app.command()(webhook)
 app.add_typer(erase, name="erase")
+app.add_typer(maintain, name="maintain")
+app.add_typer(retain, name="retain")
+app.command()(export)
+app.command("import")(import_)
+app.command()(check_export)
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,8 @@ class Project:
 
         Raises UserError with dbt's own error.
         """
-        options = [
-            *(("--target", self.target) if self.target else ()),
-            *(("--profiles-dir", str(self.profiles)) if self.profiles else ()),
-        ]
         done = subprocess.run(
-            [
-                *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
-                *("--quiet", "--no-use-colors", "--log-level-file", "none"),
-                *("--no-send-anonymous-usage-stats", *command, *options),
-            ],
+            self._command(command),
             cwd=self.folder,
             env={**os.environ, SUBJECTS: json.dumps(list(subjects))},
             capture_output=True,
@@ -55,6 +47,39 @@ class Project:
         if done.returncode:
             raise UserError(_reason(done.stdout + done.stderr))
         return done.stdout
+
+    def _command(self, command: Sequence[str]) -> list[str]:
+        return [
+            *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
+            *("--quiet", "--no-use-colors", "--log-level-file", "none"),
+            *("--no-send-anonymous-usage-stats", *command),
+            *(("--target", self.target) if self.target else ()),
+            *(("--profiles-dir", str(self.profiles)) if self.profiles else ()),
+        ]
+
+    def lines(self, name: str, arguments: dict[str, Any]) -> Iterator[str]:
+        """Run a macro of Lakebed; what it prints, line by line, as it prints it.
+
+        Raises UserError with dbt's own error at the end.
+        """
+        command = ("--no-write-json", "run-operation", f"lakebed.{name}")
+        with subprocess.Popen(
+            self._command((*command, "--args", json.dumps(arguments))),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            said = []
+            try:
+                for line in running.stdout or ():
+                    said.append(line)
+                    yield line.rstrip("\n")
+            except BaseException:
+                running.kill()
+                raise
+        if running.returncode:
+            raise UserError(_reason("".join(said)))
 
     def operation(self, name: str, arguments: dict[str, Any], subjects: Sequence[str] = ()) -> str:
         """Run a macro of Lakebed."""

@@ -1,0 +1,1 @@
+"""Storage that looks after itself: `lakebed maintain`."""

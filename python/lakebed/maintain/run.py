@@ -1,0 +1,118 @@
+"""Measure, and do what a plan says: one dbt process for all tables, watched from here.
+
+A writer may be quicker than an action: it is tried again, then left for the next run. Killed
+anywhere, the next run measures anew, and finds what is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from lakebed.erase.request import Project
+from lakebed.errors import UserError
+from lakebed.maintain.policy import Plan
+from lakebed.snapshots import answer
+
+_MARK = "LAKEBED "
+#: What DuckLake, PostgreSQL and Delta say when another transaction was quicker.
+_CONFLICT = re.compile(
+    r"[Tt]ransaction conflict|could not serialize|Concurrent\w*Exception|DELTA_CONCURRENT"
+)
+TRIES = 3
+
+Tell = Callable[[int, str], None]
+
+
+def measure(project: Project) -> dict[str, Any]:
+    """What `policy.plan` needs. Raises UserError."""
+    return answer(project.operation("maintenance_facts", {}))
+
+
+def execute(project: Project, plan: Plan, budget: float | None, tell: Tell) -> list[str]:
+    """Do the actions of a plan in order; returns what went wrong, a line each.
+
+    `budget` in seconds: no action is begun after it. `tell(i, text)` hears of each action.
+    """
+    run_id = uuid.uuid4().hex[:12]
+    stop_at = time.time() + budget if budget is not None else 0
+    waiting = list(range(len(plan.actions)))
+    tries = [0] * len(plan.actions)
+    wrong: list[str] = []
+    while waiting:
+        at, error, out_of_time = _some(project, plan, waiting, run_id, stop_at, tell)
+        if out_of_time:
+            for left in waiting:
+                tell(left, "left for the next run: out of time")
+            break
+        if error is None:
+            continue
+        if at is None:
+            raise UserError(error)
+        action = plan.actions[at]
+        tries[at] += 1
+        conflict = bool(_CONFLICT.search(error))
+        if conflict and tries[at] < TRIES:
+            tell(at, "a writer was quicker: once more")
+            continue
+        waiting.remove(at)
+        state = "gave way" if conflict else "failed"
+        arguments = {"run_id": run_id, "action": action.as_dict(), "state": state}
+        project.operation("record_maintenance", arguments)
+        if conflict:
+            tell(at, "gave way to writers; left for the next run")
+        else:
+            tell(at, "failed")
+            wrong.append(f"{action.action} {action.table}: {error}")
+    return wrong
+
+
+def _some(
+    project: Project,
+    plan: Plan,
+    waiting: list[int],
+    run_id: str,
+    stop_at: float,
+    tell: Tell,
+) -> tuple[int | None, str | None, bool]:
+    """Do what waits until one fails; returns which, with what error, and whether time is up."""
+    started: int | None = None
+    began = 0.0
+    out_of_time = False
+    arguments = {
+        "run_id": run_id,
+        "actions": [{**plan.actions[i].as_dict(), "at": i} for i in waiting],
+        "keep_days": plan.keep_days,
+        "stop_at": stop_at,
+    }
+    try:
+        for line in project.lines("maintain_tables", arguments):
+            if not line.startswith(_MARK):
+                continue
+            event = json.loads(line.removeprefix(_MARK))
+            if event["state"] == "out of time":
+                out_of_time = True
+            elif event["state"] == "started":
+                started, began = event["at"], time.monotonic()
+                tell(event["at"], "")
+            else:
+                waiting.remove(event["at"])
+                started = None
+                tell(event["at"], _outcome(event, time.monotonic() - began))
+    except UserError as error:
+        return started, str(error), False
+    return None, None, out_of_time
+
+
+def _outcome(event: dict[str, Any], seconds: float) -> str:
+    if not event["files_before"] and not event["files_after"]:
+        return f"done in {seconds:.1f} s"
+    return (
+        f"{event['files_before']} files became {event['files_after']}, "
+        f"{event['bytes_before'] / 1e6:,.1f} MB became {event['bytes_after'] / 1e6:,.1f} MB, "
+        f"{seconds:.1f} s"
+    )

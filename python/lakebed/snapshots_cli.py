@@ -1,0 +1,78 @@
+"""`lakebed export`, `lakebed import` and `lakebed check-export`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lakebed.erase.request import Project
+
+Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
+ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
+ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
+Sha = Annotated[
+    str | None, typer.Option(help="What `lakebed export` printed; finds a new manifest.")
+]
+Folder = Annotated[Path, typer.Argument(help="The folder of the export.")]
+
+
+def export(
+    table: Annotated[str, typer.Argument(help="schema.table")],
+    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    where: Annotated[str | None, typer.Option(help="A condition: only these rows.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Write a table, as it is now, to a folder: Parquet, and a manifest with checksums.
+
+    Example: lakebed export gold.fct_sales_lines exports/sales-2017
+    """
+    from lakebed import snapshots
+
+    made = snapshots.export(_project(target, project_dir, profiles_dir), table, folder, where)
+    typer.echo(f"{made['rows']:,} rows in {len(made['files'])} files; sha256 {made['sha256']}")
+
+
+def check_export(folder: Folder, sha256: Sha = None) -> None:
+    """Check that an export is complete and unchanged.
+
+    Example: lakebed check-export exports/sales-2017
+    """
+    from lakebed import snapshots
+
+    found = snapshots.verify(folder, sha256)
+    typer.echo(
+        f"{found['table']} of {found['exported_at'][:19]}, {found['rows']:,} rows: unchanged."
+    )
+
+
+def import_(
+    folder: Folder,
+    table: Annotated[str, typer.Argument(help="schema.table, which is not there yet.")],
+    sha256: Sha = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Make a new table of an export that is unchanged.
+
+    Example: lakebed import exports/sales-2017 gold.sales_2017
+    """
+    from lakebed import snapshots
+
+    project = _project(target, project_dir, profiles_dir)
+    made = snapshots.import_as(project, folder, table, sha256)
+    typer.echo(f"{table}: {made['rows']:,} rows of {made['table']}.")
+
+
+def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
+    from lakebed.erase.request import Project
+    from lakebed.project import project_folder
+
+    chosen = target or os.environ.get("DBT_TARGET")
+    return Project(project_folder(folder).resolve(), chosen, profiles)
