@@ -12,13 +12,13 @@
 {%- endmacro %}
 
 {% macro spark__subject_hash(subject, text) -%}
-    sha2(concat(unhex('${spark.lakebed.erasure.secret.outer}'), unhex(sha2(concat(unhex('${spark.lakebed.erasure.secret.inner}'), cast(concat({{ lakebed.text_literal(subject ~ ':') }}, {{ text }}) as binary)), 256))), 256)
+    sha2(concat(unhex('${spark.lakebed.erasure.outer}'), unhex(sha2(concat(unhex('${spark.lakebed.erasure.inner}'), cast(concat({{ lakebed.text_literal(subject ~ ':') }}, {{ text }}) as binary)), 256))), 256)
 {%- endmacro %}
 
 {#- What tells the session's key from another: SQL expression, NULL without a key. -#}
 {% macro erasure_key_id() %}{{- return(adapter.dispatch('erasure_key_id', 'lakebed')()) -}}{% endmacro %}
 {% macro duckdb__erasure_key_id() -%} getvariable('lakebed_erasure_key_id') {%- endmacro %}
-{% macro spark__erasure_key_id() -%} nullif('${spark.lakebed.erasure.key_id}', '$' || '{spark.lakebed.erasure.key_id}') {%- endmacro %}
+{% macro spark__erasure_key_id() -%} nullif('${spark.lakebed.erasure.key_id}', '') {%- endmacro %}
 
 {#- A CSV line with other texts in some fields. Arguments: line and header, SQL expressions; replace, a
     list of [header names, text]. Returns: SQL expression of type string. Engines: DuckDB, Spark. -#}

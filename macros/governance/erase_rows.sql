@@ -22,6 +22,8 @@
             {%- endif -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- set refused = lakebed.refused_records(plan, keys) -%}
+    {%- if refused.rows -%}{%- do counts.update({refused.name: refused.rows}) -%}{%- endif -%}
     {%- set exists = load_relation(lakebed.erasures()) is not none -%}
     {%- set hashes = "subject = " ~ lakebed.text_literal(plan.subject) ~ " and subject_hash in ('" ~ plan.hashes | join("', '") ~ "')" -%}
     {%- set known = exists and run_query("select count(*) from " ~ lakebed.erasures() ~ " where " ~ hashes).rows[0][0] | int > 0 -%}
@@ -37,6 +39,8 @@
         {%- for relation, table, found in statements -%}
             {%- do lakebed.erase_from(relation, table, found) -%}
         {%- endfor -%}
+        {%- if refused.rows -%}{%- do run_query(refused.delete) -%}{%- endif -%}
+        {%- do lakebed.suppress_records(plan) -%}
         {%- do lakebed.know_rewritten_files(plan.files) -%}
         {%- do lakebed.commit() -%}
     {%- endif -%}
@@ -50,7 +54,15 @@
     {%- for key in keys -%}{%- do texts.append(lakebed.text_literal(key)) -%}{%- endfor -%}
     {%- set theirs, lost = [], ['false'] -%}
     {%- for column in table['keys'] -%}
-        {%- if column.data_type in ['tinyint', 'smallint', 'int', 'integer', 'bigint'] -%}
+        {%- if table.stream -%}
+            {%- set kind = column.data_type -%}
+            {%- if column.field -%}
+                {%- do theirs.append('(' ~ lakebed.normal_key(lakebed.json_field('t._record', column.field), kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
+                {%- do lost.append('(not json_valid(t._record) and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
+            {%- else -%}
+                {%- do theirs.append('(' ~ lakebed.normal_key('t._key', kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
+            {%- endif -%}
+        {%- elif column.data_type in ['tinyint', 'smallint', 'int', 'integer', 'bigint'] -%}
             {%- set numbers = [] -%}
             {%- for key in keys if modules.re.match('[+-]?[0-9]{1,18}$', key) -%}{%- do numbers.append(key | int | string) -%}{%- endfor -%}
             {%- do theirs.append('t.' ~ adapter.quote(column.name) ~ ' in (' ~ numbers | join(', ') ~ ')' if numbers else 'false') -%}
@@ -83,6 +95,9 @@
             {%- set line = lakebed.csv_with('t._record', 't._header', table.line.replace) -%}
             {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
         {%- endif -%}
+        {%- if table.patch -%}
+            {%- do changes.update({'_record': 'cast(json_merge_patch(t._record, ' ~ lakebed.text_literal(tojson(table.patch)) ~ ') as varchar)'}) -%}
+        {%- endif -%}
         {%- if table.row_hash -%}
             {%- set columns = [] -%}
             {%- for column in table.row_hash -%}{%- do columns.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
@@ -112,7 +127,7 @@
 
 {#- Lines that the lake has and the YAML does not declare may carry anything. -#}
 {% macro refuse_untagged(relation, table) %}
-    {%- if not table.delete and not table.line and not table.lines_of -%}
+    {%- if not table.delete and not table.line and not table.lines_of and not table.stream -%}
         {%- for column in adapter.get_columns_in_relation(relation) if column.name in ['_record', '_record_hash', '_row_hash'] and column.name not in table.columns -%}
             {{ exceptions.raise_compiler_error("Lakebed: " ~ table.name ~ " has a column " ~ column.name ~ " that its YAML does not declare: it may carry the subject. Nothing was erased.") }}
         {%- endfor -%}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lakebed import snapshots
-from lakebed.erase.request import Project
+from lakebed.dbt import Project, answer
 from lakebed.errors import UserError
 
 PATTERNS = ["pat-retention-policy"]
@@ -55,7 +55,7 @@ def due(project: Project) -> tuple[list[Due], list[dict[str, str]]]:
 
     Raises UserError for whatever is wrong with a policy or a hold; changes nothing.
     """
-    facts = snapshots.answer(project.operation("retention_facts", {}))
+    facts = answer(project.operation("retention_facts", {}))
     file = project.folder / facts["holds"] if facts["holds"] else None
     found = policies(facts, read_holds(file), project.folder)
     free = [policy for policy in found if policy.held is None]
@@ -70,9 +70,7 @@ def due(project: Project) -> tuple[list[Due], list[dict[str, str]]]:
     ]
     counts: list[dict[str, Any]] = []
     if asked:
-        counts = snapshots.answer(project.operation("retention_counts", {"tables": asked}))[
-            "tables"
-        ]
+        counts = answer(project.operation("retention_counts", {"tables": asked}))["tables"]
     result = [Due(policy, "", 0, 0, 0) for policy in found if policy.held]
     for policy, count in zip(free, counts, strict=True):
         share = count["old"] / max(count["rows"], 1)
@@ -198,7 +196,7 @@ def run(
             arguments |= {key: made[key] for key in ("rows", "digest", "sha256")}
             arguments["archive"] = str(folder)
             tell(policy.table, f"{made['rows']:,} rows archived in {folder}")
-        if not snapshots.answer(project.operation("retention_delete", arguments))["deleted"]:
+        if not answer(project.operation("retention_delete", arguments))["deleted"]:
             raise UserError(
                 f"{policy.table} was changed while it was archived; nothing was deleted from it. "
                 "Run the same command again."
@@ -219,7 +217,7 @@ def _settle(
         made = snapshots.verify(folder)
         data = {"folder": str(folder / snapshots.DATA), "columns": made["columns"]}
         found = {**arguments, **data, "rows": made["rows"], "sha256": made["sha256"]}
-        if snapshots.answer(project.operation("retention_settle", found))["state"] == "deleted":
+        if answer(project.operation("retention_settle", found))["state"] == "deleted":
             tell(left["table"], f"{made['rows']:,} rows were deleted by a run that was killed")
             return
         shutil.rmtree(folder)

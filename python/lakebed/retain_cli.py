@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.retain import Due
 
 app = typer.Typer(no_args_is_help=True, help="Archive and delete what is older than its policy.")
@@ -70,7 +70,7 @@ def _show(tables: list[Due]) -> None:
 
 
 def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.project import project_folder
 
     chosen = target or os.environ.get("DBT_TARGET")

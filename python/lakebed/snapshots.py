@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lakebed.erase.request import Project
+from lakebed.dbt import Project, answer
 from lakebed.errors import UserError
 
 PATTERNS = ["pat-snapshot-export"]
@@ -130,15 +130,6 @@ def _beside(folder: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             lock.unlink(missing_ok=True)
-
-
-def answer(printed: str) -> dict[str, Any]:
-    """The line of JSON that a macro printed. Raises UserError."""
-    for line in printed.splitlines():
-        if line.startswith("LAKEBED {"):
-            found: dict[str, Any] = json.loads(line.removeprefix("LAKEBED "))
-            return found
-    raise UserError(f"dbt did not say what it did: {printed[-500:]}")
 
 
 def _sum(path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
 
 Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
 ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
@@ -71,7 +71,7 @@ def import_(
 
 
 def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.project import project_folder
 
     chosen = target or os.environ.get("DBT_TARGET")

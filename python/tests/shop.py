@@ -7,9 +7,11 @@ import gzip
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from harness import ROOT, DbtProject
 from lakebed.spark.cluster import Cluster
 
@@ -139,18 +141,38 @@ left join {{ ref('dim_customers') }} as customers on orders.customer = customers
     return files
 
 
-def project(folder: Path, cluster: Cluster | None = None) -> DbtProject:
+def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -> DbtProject:
+    """The shop; `small` is without gold and the customers' quarantine. Other projects of a cluster
+    know nothing of its erasures, and nothing of its files."""
     landing = folder / "landing"
+    own = f"_{uuid.uuid4().hex[:12]}" if cluster else ""
+    files = _models()
+    for name in ("dim_customers", "fct_orders", "agg_orders", "quarantine_shop__customers"):
+        if small:
+            del files[f"models/{name}.sql"]
+    if small:
+        text = files["models/shop.yml"]
+        text = text[: text.index("  - name: dim_customers")] + text[text.index("snapshots:") :]
+        refused = text.index("  - name: quarantine_shop__customers")
+        orders = text.index("  - name: bronze_shop__orders")
+        files["models/shop.yml"] = text[:refused] + text[orders:]
     return DbtProject(
         folder,
-        _models(),
-        vars={"landing": str(landing), "as_of": AS_OF},
+        files,
+        vars={"landing": str(landing), "as_of": AS_OF, "lakebed_ops_schema": f"ops{own}"},
         config={
-            "models": {"lakebed": {"bronze": {"landing": {"+enabled": True}}}},
+            "models": {
+                "lakebed": {"bronze": {"landing": {"+enabled": True, "+schema": f"bronze{own}"}}}
+            },
             "on-run-start": ["{{ lakebed.create_positions() }}"],
         },
         cluster=cluster,
     )
+
+
+def ops_schema(shop: DbtProject) -> str:
+    config = yaml.safe_load((shop.folder / "dbt_project.yml").read_text())
+    return str(config["vars"]["lakebed_ops_schema"])
 
 
 def land(shop: DbtProject, entity: str, name: str, text: str | bytes) -> Path:
@@ -167,8 +189,8 @@ CUSTOMERS = "customer,email,full_name,city\n" + "".join(
 ORDERS = "order_id,customer,email,note,amount,ordered_at\n"
 
 
-def fill(shop: DbtProject) -> None:
-    """Two batches: Ada is in plain, zipped, quoted, renamed, malformed and refused lines."""
+def fill(shop: DbtProject, builds: int = 2) -> None:
+    """Two batches, in as many builds: Ada is in plain, zipped, quoted, renamed, malformed and refused lines."""
     ada = f'{ADA},{IDENTIFYING[1]},"{IDENTIFYING[2]}",Turin\n'
     land(shop, "customers", "1.csv", CUSTOMERS + ada)
     others = [
@@ -181,7 +203,8 @@ def fill(shop: DbtProject) -> None:
     ]
     land(shop, "orders", "1.csv.gz", ORDERS + "".join(others[:60] + hers[:20]))
     land(shop, "orders", "1b.csv", ORDERS + "".join(others[:60] + hers[:20]))  # a duplicate
-    shop.run("build")
+    if builds == 2:
+        shop.run("build")
     malformed = f"940,{ADA},{IDENTIFYING[1]},too,many,fields,1.00,2024-01-02\n"
     refused = f"941,{ADA},{IDENTIFYING[1]},x,no amount,2024-01-02\n"
     land(

@@ -182,7 +182,7 @@ def kill_and_resume(project: DbtProject, kills: int, seed: int) -> None:
     """Kill `lakebed erase run` at random moments; then let it end."""
     rng = random.Random(seed)
     sums, before = totals(project), rows(project, OTHERS)
-    length = 20.0
+    length = 10.0
     killed = 0
     while killed < kills:
         run = subprocess.Popen(
@@ -195,7 +195,7 @@ def kill_and_resume(project: DbtProject, kills: int, seed: int) -> None:
         )
         start = time.monotonic()
         try:
-            run.wait(rng.uniform(0.5, length))
+            run.wait(rng.uniform(2.0, length))
             length = time.monotonic() - start
         except subprocess.TimeoutExpired:
             os.killpg(run.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from harness import ROOT, DbtProject
-from lakebed.erase.request import Project
+from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.maintain.policy import plan, settings_of
 from lakebed.maintain.run import execute

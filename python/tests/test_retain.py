@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from harness import ROOT, DbtProject
-from lakebed.erase.request import Project
+from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.retain import due, policies, read_holds, run
 from lakebed.snapshots import verify

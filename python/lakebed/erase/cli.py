@@ -11,7 +11,8 @@ import typer
 from lakebed.errors import UserError
 
 if TYPE_CHECKING:
-    from lakebed.erase.request import Project, Request
+    from lakebed.dbt import Project
+    from lakebed.erase.request import Request
     from lakebed.project import Lake
 
 app = typer.Typer(no_args_is_help=True, help="Erase a person's data for good.")
@@ -72,26 +73,27 @@ def run(
 
     Example: lakebed erase run household 1234
     """
-    from lakebed.erase import ducklake
+    from lakebed.erase import delta, ducklake
     from lakebed.erase import request as requests
 
     project = _project(target, project_dir, profiles_dir)
     lake = _lake(project)
-    if lake is None:
-        raise UserError(
-            "erasing on Spark is not proved yet, so it is refused: nothing was erased. "
-            "See docs/erasure.md."
-        )
-    if lake.shared:
+    if lake and lake.shared:
         raise UserError(
             "erasing from a catalogue in PostgreSQL is not proved yet, so it is refused: "
             "nothing was erased. See docs/erasure.md."
         )
-    ducklake.open_writer(lake).close()  # held by another process: said before anything
+    if lake:
+        ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
+    folders = [] if lake else delta.folders(requests.locations(project, request))
     tables = requests.erase(project, request)["tables"]
     _show(request, tables)
-    removed = ducklake.purge(lake)
+    if lake:
+        removed = ducklake.purge(lake)
+    else:
+        requests.erase_history(project, request)
+        removed = delta.forget(folders)
     requests.complete(project, request, sum(tables.values()))
     typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
 
@@ -117,6 +119,7 @@ def verify(
 
     Example: lakebed erase verify customer HH-93f2a --value ada@example.org
     """
+    from lakebed.erase import delta
     from lakebed.erase import request as requests
     from lakebed.erase.scan import scan
 
@@ -128,7 +131,11 @@ def verify(
     values = [*(value or []), *(key for key in request.keys if len(key) >= 8 and not key.isdigit())]
     looked = "no value to look for byte by byte"
     if values:
-        folders = [*_folders(_lake(project)), *filter(None, [request.landing])]
+        places = {*_folders(_lake(project)), *filter(None, [request.landing])}
+        places |= set(delta.folders(requests.locations(project, request)))
+        folders = sorted(
+            f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
+        )
         files, traces = scan(folders, values)
         left += [f"{trace.path}: {trace.how}" for trace in traces]
         looked = f"{len(values)} values looked for in {files} files"
@@ -138,7 +145,7 @@ def verify(
 
 
 def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.project import project_folder
 
     chosen = target or os.environ.get("DBT_TARGET")
@@ -160,7 +167,7 @@ def _folders(lake: Lake | None) -> list[Path]:
     from lakebed.erase import ducklake
     from lakebed.spark.settings import spark_home
 
-    return ducklake.folders(lake) if lake else [spark_home()]
+    return ducklake.folders(lake) if lake else [spark_home().resolve()]
 
 
 def _show(request: Request, tables: dict[str, int]) -> None:

@@ -14,33 +14,51 @@ from urllib.parse import unquote, urlparse
 from lakebed.errors import UserError
 
 _VERSION = re.compile(r"^\.?(\d{20})\.")
-_CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint\..*parquet$")
+_CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint\.")
 
 
-def folder(location: str) -> Path:
-    """The folder of a table's location. Raises UserError when it is not on this machine."""
-    url = urlparse(location)
-    if url.scheme not in ("", "file"):
-        raise UserError(
-            f"{location}: the old log of a table can be removed on a file system only. The rows "
-            "are erased; remove the entries of _delta_log before the last checkpoint, and run "
-            "`lakebed erase verify`."
-        )
-    return Path(unquote(url.path))
-
-
-def forget(locations: Iterable[str]) -> int:
-    """Remove what the log of each table says about versions before its last checkpoint."""
-    removed = 0
+def folders(locations: Iterable[str]) -> list[Path]:
+    """The folders of tables. Raises UserError when the log of one cannot be cut."""
+    found = []
     for location in locations:
-        log = folder(location) / "_delta_log"
+        url = urlparse(location)
+        folder = Path(unquote(url.path))
+        if url.scheme not in ("", "file") or not (folder / "_delta_log").is_dir():
+            raise UserError(
+                f"{location} is no folder on this machine, and the old log of a table can be "
+                "removed on a file system only. Nothing was erased."
+            )
+        if any((folder / "_delta_log").glob("_sidecars/*")):
+            raise UserError(
+                f"{location}: its log has checkpoints of version 2, which erasure cannot cut: set "
+                "delta.checkpointPolicy to classic. Nothing was erased."
+            )
+        found.append(folder)
+    return found
+
+
+def forget(tables: Iterable[Path]) -> int:
+    """Remove what the log of each table says about versions before its last checkpoint.
+
+    Returns the number of files removed.
+    """
+    removed = 0
+    for folder in tables:
+        log = folder / "_delta_log"
         checkpoints = [int(m[1]) for path in log.iterdir() if (m := _CHECKPOINT.match(path.name))]
-        if not checkpoints:
-            continue
-        # Newest last: a reader that started before finds the versions it still needs for longest.
+        # Oldest first: killed anywhere, what is left is the end of a log.
         for path in sorted(log.iterdir(), key=lambda path: path.name.lstrip(".")):
             found = _VERSION.match(path.name)
-            if found and int(found[1]) < max(checkpoints):
+            if found and checkpoints and int(found[1]) < max(checkpoints):
                 path.unlink()
                 removed += 1
+        _remove_empty(folder)
     return removed
+
+
+def _remove_empty(folder: Path) -> None:
+    """Folders of partitions are named by values."""
+    for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+        inside = path.relative_to(folder).parts[0]
+        if path.is_dir() and not inside.startswith("_") and not any(path.iterdir()):
+            path.rmdir()

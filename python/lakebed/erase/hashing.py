@@ -67,9 +67,8 @@ def session_values() -> dict[str, str]:
 
 
 def spark_settings() -> dict[str, str]:
-    """The same as settings of a Spark session; `secret` in a name keeps its value out of logs."""
-    secrets = ("inner", "outer")
-    return {
-        f"spark.lakebed.erasure.{'secret.' if name in secrets else ''}{name}": value
-        for name, value in session_values().items()
-    }
+    """The same as settings of a Spark session.
+
+    No name says `secret`: Spark puts such a value into no statement, but stars in its place.
+    """
+    return {f"spark.lakebed.erasure.{name}": value for name, value in session_values().items()}

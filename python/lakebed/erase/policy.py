@@ -3,7 +3,8 @@
 A column says that it names the subject (`meta: {subject: household}`) or identifies it otherwise
 (`meta: {identifies: household}`). A model says what becomes of its rows:
 `meta: {erase: {household: delete}}`, `{anonymise: {column: value}}`, or `none` for a table that is
-made from such tables and carries nothing of them.
+made from such tables and carries nothing of them. What `lakebed stream` and `lakebed webhook` took
+in are dbt sources; theirs says so in the same words.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _STORED = ("model", "snapshot", "seed")
 _LANDED = re.compile(r"landed_lines\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]")
 _WHOLE = ("tinyint", "smallint", "int", "integer", "bigint")
 _OWN = ("ingested_at", "broken_rules")
+_PATH = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class TablePlan:
     row_hash: list[str] | None = None  # columns of _row_hash
     judged: bool = False  # has broken_rules
     columns: list[str] = field(default_factory=list)  # all that YAML names
+    stream: bool = False  # of `lakebed stream`: the subject is in `_key` and in fields of `_record`
+    patch: dict[str, Any] | None = None  # what is merged into the JSON of an anonymised record
 
 
 def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
@@ -63,7 +67,7 @@ def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
     """
     nodes: dict[str, Node] = {
         key: node for key, node in manifest["nodes"].items() if node["resource_type"] in _STORED
-    }
+    } | manifest.get("sources", {})
     declared = sorted({name for node in nodes.values() for name in _subjects(node)})
     if subject not in declared:
         known = f"; there is {', '.join(declared)}" if declared else ""
@@ -75,7 +79,8 @@ def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
     for node in nodes.values():
         if _tagged(node, subject) and _is_stored(node):
             try:
-                tables.append(_table(nodes, node, subject))
+                source = node["resource_type"] == "source"
+                tables.append(_source(node, subject) if source else _table(nodes, node, subject))
             except UserError as error:
                 problems.append(str(error))
     if problems:
@@ -108,7 +113,7 @@ def _tagged(node: Node, subject: str) -> dict[str, dict[str, Any]]:
 
 
 def _is_stored(node: Node) -> bool:
-    return node["config"].get("materialized") not in ("view", "ephemeral")
+    return (node.get("config") or {}).get("materialized") not in ("view", "ephemeral")
 
 
 def _policy(node: Node, subject: str) -> Any:
@@ -137,7 +142,7 @@ def _forgotten(nodes: Mapping[str, Node], subject: str) -> Iterator[str]:
         return reached[key]
 
     for key, node in nodes.items():
-        if not _is_stored(node):
+        if not _is_stored(node) or node["resource_type"] == "source":
             continue
         tagged, policy, names = _tagged(node, subject), _policy(node, subject), above(key)
         same = sorted(set(names) & set(node["columns"]) - set(tagged))
@@ -155,9 +160,16 @@ def _forgotten(nodes: Mapping[str, Node], subject: str) -> Iterator[str]:
             )
 
 
-def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
+def declared(manifest: Mapping[str, Any]) -> list[str]:
+    """`schema.table` of every source: other tables of streams have no policy."""
+    return sorted(
+        f"{node['schema']}.{node['identifier']}" for node in manifest.get("sources", {}).values()
+    )
+
+
+def _anonymise(node: Node, subject: str) -> dict[str, Any] | None:
+    """What anonymised rows are to have; None when they are deleted."""
     name, tagged, policy = node["name"], _tagged(node, subject), _policy(node, subject)
-    columns = {key: str(column.get("data_type") or "") for key, column in node["columns"].items()}
     if policy is None:
         raise UserError(f"{name}: carries the subject in {', '.join(tagged)}, without a policy")
     anonymise = policy.get("anonymise") if isinstance(policy, dict) else None
@@ -166,6 +178,63 @@ def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
             f"{name}: the policy must be delete, {{anonymise: {{column: value}}}} or none, "
             f"not {policy!r}"
         )
+    return anonymise
+
+
+def _source(node: Node, subject: str) -> TablePlan:
+    """A table of `lakebed stream` or `lakebed webhook`; fields are paths in its JSON."""
+    name, anonymise = node["name"], _anonymise(node, subject)
+    table = TablePlan(
+        name=name,
+        database=node["database"] or "",
+        schema=node["schema"],
+        identifier=node["identifier"] or name,
+        delete=anonymise is None,
+        keys=[],
+        stream=True,
+    )
+    values = dict(anonymise or {})
+    for column, tags in _tagged(node, subject).items():
+        paths = tags.get("fields") or []
+        if column not in ("_key", "_record", "_headers"):
+            raise UserError(f"{name}: `lakebed stream` keeps no subject in {column}")
+        if "subject" in tags:
+            if (column == "_record") != bool(paths) or column == "_headers":
+                raise UserError(
+                    f"{name}: the key of a subject stands in `_key`, or in `fields` of `_record`, "
+                    "e.g. fields: [user.id]"
+                )
+            kind = str(tags.get("data_type") or "string")
+            keys = [{"name": column, "field": path, "data_type": kind} for path in paths or [""]]
+            table.keys += keys
+        if anonymise is not None and (left := set(paths or [column]) - set(values)):
+            raise UserError(
+                f"{name}: {sorted(left)[0]} carries the subject, and `anonymise` leaves it as it is"
+            )
+    if not table.keys:
+        raise UserError(f"{name}: no column tells whose row it is (`meta: {{subject: {subject}}}`)")
+    patch: dict[str, Any] = {}
+    paths = [key["field"] for key in table.keys if key["field"]]
+    for path in [*paths, *(path for path in values if not path.startswith("_"))]:
+        if not _PATH.fullmatch(path):
+            raise UserError(f"{name}: a field is names with dots between them, not {path!r}")
+    for path, value in values.items():
+        if path in ("_key", "_headers"):
+            table.values[path] = value if value is None else str(value)
+            continue
+        *outer, last = path.split(".")
+        inside = patch
+        for step in outer:
+            inside = inside.setdefault(step, {})
+        inside[last] = value
+    table.patch = patch or None
+    table.types = dict.fromkeys(table.values, "varchar")
+    return table
+
+
+def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
+    name, tagged, anonymise = node["name"], _tagged(node, subject), _anonymise(node, subject)
+    columns = {key: str(column.get("data_type") or "") for key, column in node["columns"].items()}
     values = dict(anonymise or {})
     table = TablePlan(
         name=name,

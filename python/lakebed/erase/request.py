@@ -4,98 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lakebed.dbt import Project, answer
 from lakebed.erase import files as landed
 from lakebed.erase import policy
 from lakebed.erase.hashing import Hasher, key_id, normal, secret
 from lakebed.errors import UserError
-
-SUBJECTS = "LAKEBED_ERASURE_SUBJECTS"
-_ANSWER = re.compile(r"^LAKEBED (\{.*\})$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Project:
-    """A dbt project, and how to run dbt in it."""
-
-    folder: Path
-    target: str | None = None
-    profiles: Path | None = None
-
-    def dbt(self, *command: str, subjects: Sequence[str] = ()) -> str:
-        """What dbt prints. It writes no log and no artifact: those would hold what it was asked.
-
-        Raises UserError with dbt's own error.
-        """
-        done = subprocess.run(
-            self._command(command),
-            cwd=self.folder,
-            env={**os.environ, SUBJECTS: json.dumps(list(subjects))},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise UserError(_reason(done.stdout + done.stderr))
-        return done.stdout
-
-    def _command(self, command: Sequence[str]) -> list[str]:
-        return [
-            *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
-            *("--quiet", "--no-use-colors", "--log-level-file", "none"),
-            *("--no-send-anonymous-usage-stats", *command),
-            *(("--target", self.target) if self.target else ()),
-            *(("--profiles-dir", str(self.profiles)) if self.profiles else ()),
-        ]
-
-    def lines(self, name: str, arguments: dict[str, Any]) -> Iterator[str]:
-        """Run a macro of Lakebed; what it prints, line by line, as it prints it.
-
-        Raises UserError with dbt's own error at the end.
-        """
-        command = ("--no-write-json", "run-operation", f"lakebed.{name}")
-        with subprocess.Popen(
-            self._command((*command, "--args", json.dumps(arguments))),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as running:
-            said = []
-            try:
-                for line in running.stdout or ():
-                    said.append(line)
-                    yield line.rstrip("\n")
-            except BaseException:
-                running.kill()
-                raise
-        if running.returncode:
-            raise UserError(_reason("".join(said)))
-
-    def operation(self, name: str, arguments: dict[str, Any], subjects: Sequence[str] = ()) -> str:
-        """Run a macro of Lakebed."""
-        return self.dbt(
-            *("--no-write-json", "run-operation", f"lakebed.{name}"),
-            *("--args", json.dumps(arguments)),
-            subjects=subjects,
-        )
-
-    def manifest(self) -> dict[str, Any]:
-        """The project as dbt reads it."""
-        # Parsed whole: after a partial parse the tags of unchanged models were seen to be missing.
-        self.dbt("--no-partial-parse", "parse")
-        target = self.folder / (os.environ.get("DBT_TARGET_PATH") or "target")
-        found: dict[str, Any] = json.loads((target / "manifest.json").read_text("utf-8"))
-        return found
 
 
 @dataclass(frozen=True)
@@ -112,6 +30,8 @@ class Request:
     found: list[tuple[Any, Any, int]]  # landing files with lines of the subject
     rules: dict[tuple[str, str], policy.LineRule]
     is_erased: dict[tuple[str, str], Callable[[str], bool]]
+    key_type: str
+    declared: list[str]  # sources of dbt, `schema.table`
 
 
 def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
@@ -146,7 +66,18 @@ def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
     found = list(landed.affected(landing, rules, tests, wanted)) if landing and rules else []
     mark = hmac.new(key, "\n".join([subject, *hashes]).encode(), hashlib.sha256).hexdigest()
     return Request(
-        subject, wanted, mark[:16], key_id(key), hashes, tables, landing, found, rules, tests
+        subject,
+        wanted,
+        mark[:16],
+        key_id(key),
+        hashes,
+        tables,
+        landing,
+        found,
+        rules,
+        tests,
+        kind,
+        policy.declared(manifest),
     )
 
 
@@ -169,27 +100,30 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
         "tables": [asdict(table) for table in request.tables],
         "files": [file.version() for file in staged],
         "file_count": len(request.found),
+        "key_type": request.key_type,
+        "declared": request.declared,
     }
-    answer = project.operation("erase_rows", {"plan": plan, "dry_run": dry_run}, request.keys)
+    printed = project.operation("erase_rows", {"plan": plan, "dry_run": dry_run}, request.keys)
     for file in staged:
         file.replace()
-    return _answer(answer)
+    return answer(printed)
 
 
-def erase_history(project: Project, request: Request) -> list[str]:
-    """Old files and a fresh start of each table's log; returns the folders of the tables."""
+def locations(project: Project, request: Request) -> list[str]:
+    """Where the tables lie, on Spark. Raises UserError when they are of a format that cannot be."""
+    printed = project.operation("erase_folders", {"tables": _names(request)})
+    found: list[str] = answer(printed)["folders"]
+    return found
+
+
+def erase_history(project: Project, request: Request) -> None:
+    """Old files, and a fresh start of each table's log, on Spark."""
+    project.operation("erase_history", {"tables": _names(request)})
+
+
+def _names(request: Request) -> list[dict[str, str]]:
     names = ("database", "schema", "identifier")
-    tables = [{name: getattr(table, name) for name in names} for table in request.tables]
-    found: list[str] = _answer(project.operation("erase_history", {"tables": tables}))["folders"]
-    return found
-
-
-def _answer(printed: str) -> dict[str, Any]:
-    match = _ANSWER.search(printed)
-    if match is None:
-        raise UserError(f"dbt did not say what it did: {printed[-500:]}")
-    found: dict[str, Any] = json.loads(match[1])
-    return found
+    return [{name: getattr(table, name) for name in names} for table in request.tables]
 
 
 def complete(project: Project, request: Request, rows: int) -> None:
@@ -224,13 +158,3 @@ def _landing(project: Project, manifest: dict[str, Any]) -> Path | None:
             where = policy.meta(node).get("landing")
             return (project.folder / where).resolve() if where else None
     return None
-
-
-def _reason(output: str) -> str:
-    """dbt's error in one line, without the place in a file that it adds."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for line in lines:
-        if "Lakebed: " in line:
-            return line.split("Lakebed: ", 1)[1]
-    shown = [line for line in lines if not line.startswith(("Encountered an error", "> in macro"))]
-    return " ".join(shown)[-800:] or "dbt failed and said nothing."

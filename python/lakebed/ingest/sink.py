@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from lakebed.erase.suppress import kept, kept_refused
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
@@ -349,6 +350,7 @@ def insert_rows(
     now: datetime,
 ) -> None:
     """Insert records that were judged into their bronze table."""
+    records = kept(connection, f"bronze.{entity.table}", records)
     count = len(records)
     _insert(
         connection,
@@ -373,6 +375,7 @@ def insert_rejected(
     connection: duckdb.DuckDBPyConnection, stream: str, rejected: Sequence[Rejected], now: datetime
 ) -> None:
     """Insert refused records into the DLQ, with their original bytes."""
+    rejected = kept_refused(connection, DLQ, rejected)
     count = len(rejected)
     records = [each.record for each in rejected]
     _insert(

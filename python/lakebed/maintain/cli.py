@@ -14,7 +14,7 @@ import typer
 from lakebed.errors import UserError
 
 if TYPE_CHECKING:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.maintain.policy import Action
 
 app = typer.Typer(no_args_is_help=True, help="Keep the lake's files few, large and needed.")
@@ -109,7 +109,7 @@ def _seconds(text: str) -> float:
 
 
 def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.erase.request import Project
+    from lakebed.dbt import Project
     from lakebed.project import project_folder
 
     chosen = target or os.environ.get("DBT_TARGET")

@@ -13,10 +13,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from lakebed.erase.request import Project
+from lakebed.dbt import Project, answer
 from lakebed.errors import UserError
 from lakebed.maintain.policy import Plan
-from lakebed.snapshots import answer
 
 _MARK = "LAKEBED "
 #: What DuckLake, PostgreSQL and Delta say when another transaction was quicker.
@@ -89,20 +88,24 @@ def _some(
         "keep_days": plan.keep_days,
         "stop_at": stop_at,
     }
+
+    def hear(line: str) -> None:
+        nonlocal started, began, out_of_time
+        if not line.startswith(_MARK):
+            return
+        event = json.loads(line.removeprefix(_MARK))
+        if event["state"] == "out of time":
+            out_of_time = True
+        elif event["state"] == "started":
+            started, began = event["at"], time.monotonic()
+            tell(event["at"], "")
+        else:
+            waiting.remove(event["at"])
+            started = None
+            tell(event["at"], _outcome(event, time.monotonic() - began))
+
     try:
-        for line in project.lines("maintain_tables", arguments):
-            if not line.startswith(_MARK):
-                continue
-            event = json.loads(line.removeprefix(_MARK))
-            if event["state"] == "out of time":
-                out_of_time = True
-            elif event["state"] == "started":
-                started, began = event["at"], time.monotonic()
-                tell(event["at"], "")
-            else:
-                waiting.remove(event["at"])
-                started = None
-                tell(event["at"], _outcome(event, time.monotonic() - began))
+        project.operation("maintain_tables", arguments, hear=hear)
     except UserError as error:
         return started, str(error), False
     return None, None, out_of_time

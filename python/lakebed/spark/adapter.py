@@ -99,7 +99,11 @@ def _with_settings(connection: Any) -> Any:
     credentials = connection.credentials
     settings: dict[str, str] = {}
     if credentials.method == SparkConnectionMethod.THRIFT:
-        settings = value_settings()
+        # Spark's Thrift server leaves out what does not say how it is to be set.
+        settings = {
+            f"set:hiveconf:{name}": value
+            for name, value in {**value_settings(), **spark_settings()}.items()
+        }
     elif credentials.method == SparkConnectionMethod.SESSION:
         if "spark.jars" in credentials.server_side_parameters:
             return connection
@@ -110,7 +114,7 @@ def _with_settings(connection: Any) -> Any:
                     f"A cluster holds the lake in {home}: build with `--target spark`, or end it "
                     "with `lakebed spark down`."
                 )
-            settings = session_settings(home, table_format())
+            settings = {**session_settings(home, table_format()), **spark_settings()}
             if home not in _seen:
                 _seen.add(home)
                 _own_sessions.add(home)
@@ -118,7 +122,6 @@ def _with_settings(connection: Any) -> Any:
             raise DbtRuntimeError(str(error)) from error
     credentials.server_side_parameters = {
         **settings,
-        **spark_settings(),
         **credentials.server_side_parameters,
     }
     return connection

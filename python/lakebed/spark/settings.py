@@ -84,7 +84,6 @@ def session_settings(home: Path, table_format: str | None = None) -> dict[str, s
         "spark.jars": spark_jars(table_format),
         "spark.driver.memory": "3g",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         **driver_settings(home),
         **lake_settings(home, table_format),
     }
@@ -123,6 +122,9 @@ def driver_settings(home: Path) -> dict[str, str]:
     """What keeps a driver small and honest, however long it runs."""
     return {
         "spark.app.name": "lakebed",
+        # Below that, logs have the values of filters, and Delta's of what is in files: erasure
+        # could not take them back.
+        "spark.log.level": "ERROR",
         "spark.driver.extraJavaOptions": (
             # A driver without memory must end, and be seen to; it would wait for ever else.
             f"-XX:+ExitOnOutOfMemoryError -Dderby.system.home={home} -Duser.timezone=UTC"
@@ -138,6 +140,8 @@ def driver_settings(home: Path) -> dict[str, str]:
         "spark.ui.retainedTasks": "1000",
         # A laptop's tables are small: 200 partitions would be 200 tiny tasks.
         "spark.sql.shuffle.partitions": "4",
+        # And VACUUM lists the folders of a table with 10,000 tasks, each with a file of its own.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
     }
 
 

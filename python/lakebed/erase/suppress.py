@@ -1,0 +1,176 @@
+"""Records of people who were erased, as a stream, a webhook or a replay brings them again.
+
+`lakebed erase run` leaves in `ops.erasure_rules` what the policy says of each table (no personal
+data), and in `ops.erasures` the keyed hashes. The sink asks for both in the transaction that writes
+a batch, so that nothing which is erased beside it slips through.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from lakebed.erase.hashing import KEY, Hasher, key_id, secret
+from lakebed.errors import UserError
+
+if TYPE_CHECKING:
+    from lakebed.ingest.records import Record, Rejected
+
+RULES = "ops.erasure_rules"
+#: What may stand around a key in a text that cannot be read; macros/engine/erase_streams.sql says
+#: the same in SQL.
+PARTS = re.compile(r"""[\[\],;|\s"'{}:<>=&\\]""")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """The policy of one table: where the subject's key stands, and what becomes of the record."""
+
+    connection: duckdb.DuckDBPyConnection
+    hasher: Hasher
+    hashes: frozenset[str]
+    keys: Sequence[dict[str, str]]
+    delete: bool
+    patch: Any
+    columns: dict[str, str | None]
+
+    def erased(self, text: str) -> bool:
+        return self.hasher.of(text) in self.hashes
+
+    def apply(self, record: Record) -> Record | None:
+        """The record as it may be stored; None when it must not be."""
+        content, readable = _content(record.value)
+        for key in self.keys:
+            if key["name"] == "_key":
+                found = _decoded(record.key)
+            elif readable:
+                found = _at(content, key["field"])
+            else:
+                found = None
+                # As with malformed lines: nothing says which part is the key.
+                if any(map(self.erased, _parts(_decoded(record.value)))):
+                    return None
+            if found is not None and self.erased(found):
+                return None if self.delete else self._anonymised(record, readable)
+        return record
+
+    def _anonymised(self, record: Record, readable: bool) -> Record:
+        if readable and self.patch:
+            # As for the rows that were there: the engine's own merge.
+            (text,) = self.connection.execute(
+                "select json_merge_patch(?, ?)",
+                [_decoded(record.value), json.dumps(self.patch)],
+            ).fetchone() or (None,)
+            record = record._replace(value=str(text).encode())
+        if "_key" in self.columns:
+            key = self.columns["_key"]
+            record = record._replace(key=None if key is None else key.encode())
+        return record._replace(headers=[]) if "_headers" in self.columns else record
+
+
+def kept(
+    connection: duckdb.DuckDBPyConnection, table: str, records: Sequence[Record]
+) -> list[Record]:
+    """The records that may go to `table`, anonymised where its policy says so.
+
+    Raises UserError when people were erased from it and the key to know them by is not set.
+    """
+    found = list(records)
+    for rule in _rules(connection, table) if found else ():
+        found = [new for record in found if (new := rule.apply(record)) is not None]
+    return found
+
+
+def kept_refused(
+    connection: duckdb.DuckDBPyConnection, table: str, rejected: Sequence[Rejected]
+) -> list[Rejected]:
+    """The refused records that may go to `table`: those in which no part is an erased key."""
+    found = list(rejected)
+    for rule in _rules(connection, table) if found else ():
+        found = [each for each in found if not any(map(rule.erased, _texts(each)))]
+    return found
+
+
+def _rules(connection: duckdb.DuckDBPyConnection, table: str) -> list[_Rule]:
+    try:
+        rows = connection.execute(
+            f"select subject, rule from {RULES} where table_name = ?", [table]
+        ).fetchall()
+    except duckdb.CatalogException:
+        return []  # nobody was ever erased
+    found = []
+    for subject, text in rows:
+        hashes = connection.execute(
+            "select subject_hash, key_id from ops.erasures where state = 'started' and subject = ?",
+            [subject],
+        ).fetchall()
+        if hashes:
+            rule = json.loads(text)
+            key = secret()
+            if any(other != key_id(key) for _, other in hashes):
+                raise UserError(
+                    f"subjects of kind '{subject}' were erased from this lake, and {KEY} is not "
+                    "the key they were erased with: without it they would come back."
+                )
+            found.append(
+                _Rule(
+                    connection,
+                    Hasher(key, subject, rule["data_type"]),
+                    frozenset(each for each, _ in hashes),
+                    rule["keys"],
+                    rule["delete"],
+                    rule["patch"],
+                    rule["columns"],
+                )
+            )
+    return found
+
+
+def _decoded(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "replace")
+
+
+def _content(value: bytes | None) -> tuple[Any, bool]:
+    """JSON with its numbers as they were written, and whether it is JSON."""
+    try:
+        return json.loads(value or b"null", parse_int=str, parse_float=str), True
+    except (ValueError, RecursionError):
+        return None, False
+
+
+def _at(content: Any, path: str) -> str | None:
+    for name in path.split("."):
+        content = content.get(name) if isinstance(content, dict) else None
+    if isinstance(content, bool):
+        return str(content).lower()
+    return content if isinstance(content, str) else None
+
+
+def _parts(text: str | None) -> Iterator[str]:
+    yield from filter(None, PARTS.split(text or ""))
+
+
+def _texts(each: Rejected) -> Iterator[str]:
+    """Everything in a refused record that may be a key: parts of its text, and JSON's strings."""
+    record = each.record
+    headers = [value for _, value in record.headers]
+    for raw in (record.key, record.value, *headers):
+        if raw is not None:
+            yield _decoded(raw) or ""
+            yield from _parts(_decoded(raw))
+    yield from _parts(each.reason)
+    content, _ = _content(record.value)
+    waiting = [content]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str):
+            yield one

@@ -1,0 +1,136 @@
+"""Erasure on Spark with Delta: killed at several points, it ends with not a byte left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import shop
+from harness import DbtProject
+from lakebed.erase.scan import scan
+from lakebed.spark.cluster import Cluster
+from lakebed.spark.settings import connect_session
+
+PROVES = ["pat-gdpr-erase"]
+
+pytestmark = pytest.mark.spark
+
+#: Tables, and the columns that name a customer there.
+TABLES = {
+    "bronze.bronze_shop__customers": "_record",
+    "bronze.bronze_shop__orders": "_record",
+    "silver.silver_shop__customers": "customer",
+    "silver.silver_shop__orders": "customer",
+    "quarantine.quarantine_shop__orders": "_record",
+    "snapshots.snap_customers": "customer",
+}
+WHO = ("customer", shop.ADA)
+OTHERS = f"not contains({{column}}, '{shop.ADA}') and not contains({{column}}, 'erased')"
+
+
+def rows(project: DbtProject, where: str) -> dict[str, list[str]]:
+    """All rows of all tables; `where` may use {column}, which names the customer."""
+    assert project.cluster
+    found = {}
+    with connect_session(project.cluster.connect_url) as session:
+        for table, column in TABLES.items():
+            frame = session.sql(
+                f"select * from {project.schema}_{table} where {where.format(column=column)}"
+            )
+            hidden = [c for c in frame.columns if c in ("_file_id", "_batch_id", "ingested_at")]
+            found[table] = sorted(repr(row) for row in frame.drop(*hidden).collect())
+    return found
+
+
+def traces(project: DbtProject) -> set[str]:
+    """Kinds of files with a trace of Ada in them."""
+    assert project.cluster
+    home = Path(project.cluster.home)
+    folders = [project.folder / name for name in ("landing", "target", "logs")]
+    folders += [home / "metastore", home / "logs", *home.glob(f"warehouse/*{project.schema}*")]
+    folders += home.glob(f"warehouse/*{shop.ops_schema(project)}*")
+    looked, found = scan(folders, shop.IDENTIFYING)
+    assert looked > 20
+    return {"".join(Path(trace.path).suffixes[-2:]) + " " + trace.how for trace in found}
+
+
+def versions(project: DbtProject) -> int:
+    """The sum of the newest versions of all tables."""
+    assert project.cluster
+    logs = Path(project.cluster.home).glob("warehouse/*/*/_delta_log")
+    return sum(max((int(p.stem) for p in log.glob("*.json")), default=0) for log in logs)
+
+
+def test_killed_and_run_again_nothing_is_left(cluster: Cluster, tmp_path: Path) -> None:
+    project = shop.project(tmp_path / "shop", cluster, small=True)
+    shop.fill(project, builds=1)
+    before = rows(project, OTHERS)
+    everything = rows(project, "true")
+    assert {".crc bytes", ".json bytes", ".snappy.parquet inside Parquet"} <= traces(project)
+    # Deletion vectors hide rows and leave them in their file; a change feed has files of its own.
+    table = f"{project.schema}_silver.silver_shop__orders"
+    project.query(
+        f"alter table {table} set tblproperties ('delta.enableDeletionVectors' = true,"
+        " 'delta.enableChangeDataFeed' = true, 'delta.checkpointInterval' = '7')"
+    )
+
+    # Killed while rows go, then while history does: by commits, whatever the machine's speed.
+    rng = random.Random(4)
+    for commits in (rng.randint(2, 9), rng.randint(10, 30)):
+        goal = versions(project) + commits
+        run = subprocess.Popen(
+            shop.command("run", *WHO),
+            cwd=project.folder,
+            env=shop.environment(project),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while run.poll() is None and versions(project) < goal:
+            time.sleep(0.05)
+        assert run.returncode is None, "it ended before it was killed"
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        assert rows(project, OTHERS) == before
+    shop.erase(project, "run", *WHO)
+
+    assert traces(project) == set()
+    assert rows(project, OTHERS) == before
+    after = rows(project, "true")
+    for name in TABLES:
+        kept = "orders" in name and "customers" not in name
+        lost = 1 if kept and "silver" not in name else 0  # the malformed line
+        assert len(after[name]) == len(everything[name]) - (lost if kept else 1), name
+    properties = dict(project.query(f"show tblproperties {table}"))
+    assert properties["delta.checkpointInterval"] == "7"
+    assert "delta.deletedFileRetentionDuration" not in properties
+    value = ("--value", shop.IDENTIFYING[1])
+    assert "Nothing is left in 6 tables" in shop.erase(project, "verify", *WHO, *value).stdout
+    assert sorted(
+        project.query(f"select distinct state from {shop.ops_schema(project)}.erasures")
+    ) == [
+        ("complete",),
+        ("started",),
+    ]
+
+    # A late file does not bring her back.
+    shop.land(
+        project,
+        "orders",
+        "4.csv",
+        shop.ORDERS
+        + f"960,{shop.ADA},{shop.IDENTIFYING[1]},,5.00,2024-01-05\n"
+        + "961,cust-00002,c2@example.org,,5.00,2024-01-05\n"
+        + f"962;{shop.ADA};x\n",
+    )
+    chosen = ("build", "--select", "bronze_landing__files", "bronze_shop__orders+")
+    project.run(*chosen, env={"LAKEBED_ERASURE_KEY": shop.KEY})
+    assert sorted(
+        project.query(f"select customer, count(*) from {table} where order_id > 950 group by all")
+    ) == [("cust-00001", 1), ("cust-00002", 1), ("erased", 1)]
+    assert {trace.split()[0] for trace in traces(project)} <= {".csv"}
