@@ -139,17 +139,17 @@
 
 {#- Gives a table the rows of a query, in one transaction of its own. By way of a temporary table: within
     a transaction DuckLake 1.5.5 takes what was deleted in it out of old versions too. -#}
-{% macro ducklake_rewrite(relation, rows, columns='*', order_by=none) %}
+{% macro ducklake_rewrite(relation, rows, columns='*', order_by=none, where='true') %}
     {%- do adapter.commit() -%}
     {%- for statement in [
         'begin',
         'create or replace temporary table lakebed_rewrite as ' ~ rows,
-        'delete from ' ~ relation,
+        'delete from ' ~ relation ~ ' where ' ~ where,
         'insert into ' ~ relation ~ ' select ' ~ columns ~ ' from lakebed_rewrite' ~ (' order by ' ~ order_by if order_by else ''),
     ] -%}
         {%- do run_query(statement) -%}
     {%- endfor -%}
-    {%- if run_query('select (select count(*) from ' ~ relation ~ ') = (select count(*) from lakebed_rewrite)').rows[0][0] is not true -%}
+    {%- if run_query('select (select count(*) from ' ~ relation ~ ' where ' ~ where ~ ') = (select count(*) from lakebed_rewrite)').rows[0][0] is not true -%}
         {%- do run_query('rollback') -%}
         {{ exceptions.raise_compiler_error("Lakebed: not all rows of " ~ relation.schema ~ "." ~ relation.identifier ~ " were written anew; nothing was changed.") }}
     {%- endif -%}
@@ -234,16 +234,32 @@
 {% macro restore_rows(relation, old, version, at) %}{{- return(adapter.dispatch('restore_rows', 'lakebed')(relation, old, version, at)) -}}{% endmacro %}
 
 {% macro duckdb__restore_rows(relation, old, version, at) %}
+    {%- do lakebed.check_same_columns(relation, old) -%}
+    {%- do lakebed.ducklake_rewrite(relation, 'select * from ' ~ old) -%}
+{% endmacro %}
+
+{% macro check_same_columns(relation, old) %}
     {%- set now = run_query('select column_name, column_type from (describe ' ~ relation ~ ')').rows | map('join', ' ') | list -%}
     {%- set then = run_query('select column_name, column_type from (describe select * from ' ~ old ~ ')').rows | map('join', ' ') | list -%}
     {%- if now != then -%}
         {{ exceptions.raise_compiler_error("Lakebed: the columns of " ~ relation.schema ~ "." ~ relation.identifier ~ " were others then (" ~ then | join(', ') ~ "); it is not restored. Its old rows can be read with table_as_of.") }}
     {%- endif -%}
-    {%- do lakebed.ducklake_rewrite(relation, 'select * from ' ~ old) -%}
 {% endmacro %}
 
 {% macro spark__restore_rows(relation, old, version, at) %}
     {%- do run_query('restore table ' ~ old | replace(relation | string, relation ~ ' to')) -%}
+{% endmacro %}
+
+{#- Only the rows that meet a condition, in one transaction; others stay. -#}
+{% macro restore_interval(relation, old, condition) %}{{- return(adapter.dispatch('restore_interval', 'lakebed')(relation, old, condition)) -}}{% endmacro %}
+
+{% macro duckdb__restore_interval(relation, old, condition) %}
+    {%- do lakebed.check_same_columns(relation, old) -%}
+    {%- do lakebed.ducklake_rewrite(relation, 'select * from ' ~ old ~ ' where ' ~ condition, where=condition) -%}
+{% endmacro %}
+
+{% macro spark__restore_interval(relation, old, condition) %}
+    {%- do run_query('insert into ' ~ relation ~ ' replace where ' ~ condition ~ ' select * from ' ~ old ~ ' where ' ~ condition) -%}
 {% endmacro %}
 
 {% macro expire_tables(days, tables) %}{{- return(adapter.dispatch('expire_tables', 'lakebed')(days, tables)) -}}{% endmacro %}
