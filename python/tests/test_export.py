@@ -160,7 +160,12 @@ def test_a_killed_export_leaves_nothing_that_looks_complete(tmp_path: Path) -> N
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(rng.uniform(2.0, 5.0))
+        # At work: what it has written so far is beside its place.
+        limit = time.monotonic() + 60
+        while not list(tmp_path.glob("*.partial/data/*")) and run.poll() is None:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.3))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         if folder.exists():
