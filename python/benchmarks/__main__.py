@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.measure import REPO, Result
 
-NAMES = ("deduplicate", "default_checks", "build", "incremental_day", "compaction")
+NAMES = ("deduplicate", "default_checks", "build", "incremental_day", "compaction", "engines")
 OUTPUT = REPO / "data" / "benchmarks.json"
 
 
