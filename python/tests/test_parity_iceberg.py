@@ -16,13 +16,17 @@ BUILD = ("build", "--exclude", "resource_type:unit_test", "resource_type:test")
 
 
 @pytest.mark.usefixtures("spark")
-def test_every_table_is_the_same_on_iceberg(tmp_path: Path) -> None:
+def test_every_table_is_the_same_on_iceberg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lakehouse = Lakehouse(tmp_path)
     lakehouse.env["LAKEBED_TABLE_FORMAT"] = "iceberg"
     for until in ("2017-01-03", "2017-01-06"):
         lakehouse.land("--until", until, "--promotion-weeks", "1", *FAULTS)
         lakehouse.dbt(*BUILD)
         lakehouse.dbt(*BUILD, "--target", "spark_local")
+    # As a session by Spark Connect leaves the process.
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
     tables, found = compare(lakehouse.home / "lake")
     assert found == []
     assert tables > 40

@@ -99,6 +99,8 @@ def session(home: Path) -> Any:
     builder = SparkSession.builder.enableHiveSupport()
     for name, value in session_settings(home).items():
         builder = builder.config(name, value)
+    # A Connect session leaves this behind, and pyspark then wants no session but such a one.
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
     return builder.getOrCreate()
 
 
