@@ -14,7 +14,15 @@ from rich.table import Table
 
 from benchmarks.measure import REPO, Result
 
-NAMES = ("deduplicate", "default_checks", "build", "incremental_day", "compaction", "engines")
+NAMES = (
+    "deduplicate",
+    "default_checks",
+    "build",
+    "incremental_day",
+    "compaction",
+    "as_of",
+    "engines",
+)
 OUTPUT = REPO / "data" / "benchmarks.json"
 
 

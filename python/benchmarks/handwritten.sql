@@ -116,7 +116,7 @@ left join gold.dim_households as households
     on
         sales.household_id = households.household_id
         and sales.sold_at >= households.valid_from
-        and (sales.sold_at < households.valid_to or households.valid_to is null)
+        and sales.sold_at < coalesce(households.valid_to, timestamp 'infinity')
 left join gold.dim_products as products on sales.product_id = products.product_id
 left join gold.dim_stores as stores on sales.store_id = stores.store_id;
 

@@ -89,9 +89,7 @@ def run(home: Path, *command: str, fail: bool = True) -> str:
     return done.stdout
 
 
-def compiled(home: Path, sql: str) -> str:
+def compiled(home: Path, sql: str, target: str = "local") -> str:
     """What dbt makes of `sql` (Jinja) in this project."""
-    out = run(
-        home, "dbt", "--quiet", "--no-use-colors", "compile", "--inline", sql, "--output", "text"
-    )
-    return out.strip()
+    command = ("dbt", "--quiet", "--no-use-colors", "compile", "--inline", sql, "--output", "text")
+    return run(home, *command, "--target", target).strip()

@@ -21,11 +21,7 @@ final as (
         redemptions.campaign_id,
         redemptions.redemption_date
     from redemptions
-    left join households
-        on
-            redemptions.household_id = households.household_id
-            and redemptions.redemption_date >= households.valid_from
-            and (redemptions.redemption_date < households.valid_to or households.valid_to is null)
+    left join households on {{ lakebed.scd2_join('redemptions', 'households', ['household_id'], 'redemption_date') }}
     left join campaigns on redemptions.campaign_id = campaigns.campaign_id
 )
 

@@ -66,11 +66,7 @@ final as (
         sales.transaction_timestamp as sold_at,
         greatest(sales._batch_id, coalesce(households._batch_id, 0), coalesce(products._batch_id, 0)) as _batch_id
     from sales
-    left join households
-        on
-            sales.household_id = households.household_id
-            and sales.transaction_timestamp >= households.valid_from
-            and (sales.transaction_timestamp < households.valid_to or households.valid_to is null)
+    left join households on {{ lakebed.scd2_join('sales', 'households', ['household_id'], 'transaction_timestamp') }}
     left join products on sales.product_id = products.product_id
     left join stores on sales.store_id = stores.store_id
 )

@@ -22,7 +22,7 @@ from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
 
 pytestmark = pytest.mark.spark
-PROVES = ["pat-idempotent", "pat-medallion-lakehouse"]
+PROVES = ["pat-idempotent", "pat-medallion-lakehouse", "pat-temporal-joins"]
 
 ROWS = 1500
 SEED = 20
@@ -160,6 +160,17 @@ FILES = {
     " ['grp'], 'moment', 86400, order_by='id') }}) as kept",
     "models/engine_tumbling.sql": "select id from ({{ lakebed.deduplicate_within('engine_values',"
     " ['grp'], 'moment', 86400, mode='tumbling', order_by='id', null_keys='group') }}) as kept",
+    "models/engine_as_of.sql": "{{ lakebed.join_as_of('engine_values', 'engine_values', 'grp',"
+    " 'moment', 'moment', ['id as other', \"a || 'x' as text\"], strict=true,"
+    " right_order='id desc') }}",
+    "models/engine_version.sql": "with versions as (select grp, b, moment as since, id as version,"
+    " case when n < 20 then day end as until_day from engine_values)"
+    " {{ lakebed.join_as_of('engine_values', 'versions', ['grp', 'b'], 'day', 'since', 'version',"
+    " right_until='until_day', how='inner', right_order='version') }}",
+    "models/engine_scd2.sql": "with history as ({{ lakebed.scd2_from_changes('engine_values',"
+    " ['grp'], ['a', 'amount'], 'moment', order_by=['id'], deleted='flag') }})"
+    " select v.id, history.a, history.valid_from from engine_values as v left join history"
+    " on {{ lakebed.scd2_join('v', 'history', 'grp', 'day') }}",
     "models/engine_history.sql": "{{ lakebed.scd2_from_changes('engine_values', ['grp'],"
     " ['a', 'amount'], 'moment', order_by=['id'], deleted='flag') }}",
 }
