@@ -2,20 +2,30 @@
 
 Loads DuckLake (and PostgreSQL for the `team` target) from their PyPI packages,
 so that no build depends on DuckDB's extension server; makes the folder that a new
-lake's catalogue lies in; and says in one line why a lake cannot be opened.
+lake's catalogue lies in; says in one line why a lake cannot be opened; and keeps the files of a
+commit whose answer is lost (lakebed.keep).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
 from typing import Any
 
 import duckdb
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 
 from lakebed.erase.hashing import session_values
 from lakebed.errors import explain
+from lakebed.keep import Keeper, keeper_of, keeping
 from lakebed.lake import catalogue_file, load_extensions
+
+#: What dbt sends, after its own comment.
+COMMIT = re.compile(r"\s*(/\*.*?\*/\s*)*commit\s*;?\s*", re.IGNORECASE | re.DOTALL)
 
 
 class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
@@ -23,6 +33,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
 
     def configure_connection(self, conn: Any) -> None:
         load_extensions(conn)
+        keepers = []
         for attachment in self.creds.attach or []:
             catalogue = catalogue_file(attachment.path)
             if catalogue:
@@ -33,11 +44,30 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
             # dbt attaches after this, and would answer a failure with a traceback.
             try:
                 conn.execute(attachment.to_sql())
+                if attachment.path.lower().startswith("ducklake:"):
+                    keepers.append(keeper_of(conn, attachment.alias))
                 conn.execute(f'detach "{attachment.alias}"')
             except duckdb.Error as error:
                 raise DbtRuntimeError(explain(error) or str(error)) from None
+        keep_files(keepers)
 
     def configure_cursor(self, cursor: Any) -> None:
         # Values of a session: statements say their names, and the key is in no SQL and no log.
         for name, value in session_values().items():
             cursor.execute(f"set variable lakebed_erasure_{name} = '{value}'")
+
+
+def keep_files(keepers: list[Keeper | None]) -> None:
+    """dbt-duckdb has no place for a plugin around a commit: so its cursor is extended."""
+    plain: Callable[..., Any] = getattr(DuckDBCursorWrapper.execute, "__wrapped__", None) or (
+        DuckDBCursorWrapper.execute
+    )
+
+    @wraps(plain)
+    def execute(self: Any, sql: str, bindings: Any = None) -> Any:
+        with ExitStack() as stack:
+            for keeper in keepers if COMMIT.fullmatch(sql) else []:
+                stack.enter_context(keeping(keeper))
+            return plain(self, sql, bindings)
+
+    DuckDBCursorWrapper.execute = execute

@@ -57,11 +57,12 @@ class TeamProject(DbtProject):
         attached["options"]["data_inlining_row_limit"] = 0  # ADR 10
         return profile
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
+    def connect(self, inlining: str = ", data_inlining_row_limit 0") -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         load_extensions(connection)
         connection.execute(
-            f"attach 'ducklake:postgres:{self.postgres}' as lakebed (data_path '{self.data}/')"
+            f"attach 'ducklake:postgres:{self.postgres}' as lakebed"
+            f" (data_path '{self.data}/'{inlining})"
         )
         connection.execute("use lakebed")
         return connection
@@ -93,7 +94,6 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         connection = self.project.connect()
-        connection.execute("call lakebed.set_option('data_inlining_row_limit', 0)")
         number = 0
         while not self.ended.wait(0.04):
             number += 1
@@ -168,7 +168,6 @@ def test_a_verb_killed_anywhere_leaves_the_rows(team_project: TeamProject) -> No
     project.run("build")
     rng = random.Random(5)
     with project.connect() as connection:
-        connection.execute("call lakebed.set_option('data_inlining_row_limit', 0)")
         for kill in range(2):
             for number in range(8):
                 first = 10_000 * (kill + 1) + 100 * number
@@ -196,7 +195,7 @@ def test_inlined_rows_are_compacted_only_alone(team_project: TeamProject) -> Non
     project = team_project
     project.run("build")
     table = f"{project.schema}.accounts"
-    with project.connect() as connection:
+    with project.connect(inlining="") as connection:
         connection.execute("insert into accounts select range, 0 from range(100, 150)")
         connection.execute("delete from accounts where id = 120")
     done = project.start("run-operation", "optimize", "--args", f"{{relation: {table}}}")
@@ -206,7 +205,9 @@ def test_inlined_rows_are_compacted_only_alone(team_project: TeamProject) -> Non
     alone = f"{{relation: {table}, alone: true}}"
     project.run("run-operation", "optimize", "--args", alone)
     project.run("run-operation", "optimize", "--args", f"{{relation: {table}}}")
-    with project.connect() as connection:  # a writer that asks for nothing has no inlining now
+    with project.connect(
+        inlining=""
+    ) as connection:  # a writer that asks for nothing has no inlining now
         connection.execute("delete from accounts where id = 121")
     project.run("run-operation", "optimize", "--args", f"{{relation: {table}}}")
     assert project.query("select count(*) from accounts") == [(49,)]
@@ -218,7 +219,6 @@ def test_maintain_beside_writers(team_project: TeamProject) -> None:
     project = team_project
     project.run("build")
     with project.connect() as connection:
-        connection.execute("call lakebed.set_option('data_inlining_row_limit', 0)")
         for number in range(30):
             connection.execute(
                 f"insert into accounts select {-100 * number} - range, 1 from range(1, 20)"

@@ -34,10 +34,12 @@ from lakebed.ingest.patience import (
 )
 from lakebed.ingest.records import Entity, Record
 from lakebed.ingest.sink import Fenced, Sink
+from lakebed.keep import FOLDER
 from lakehouse import TeamLakehouse
 from pgproxy import Proxy, proxy
 from streams import Stream, everything, send
 from test_breaker import lake_of
+from test_maintain_beside import TeamProject
 from test_pull import Pull, order
 from test_webhook import post
 from test_webhook import serving as serving_webhook
@@ -151,26 +153,29 @@ def both_ways(before: Proxy) -> None:
 
 @pytest.mark.team
 @pytest.mark.parametrize("repeatable", [True, False])
+@pytest.mark.parametrize("size", [10, 25])
 def test_the_sink_looks_before_it_tries_again(
-    team: TeamLakehouse, lossy: tuple[TeamLakehouse, Proxy], repeatable: bool
+    team: TeamLakehouse, lossy: tuple[TeamLakehouse, Proxy], repeatable: bool, size: int
 ) -> None:
+    """Batches of 25 rows are files, which DuckLake deletes when it does not hear of its commit."""
     through, before = lossy
     entity = Entity("web__clicks")
     with Sink(lake_of(through), "web", [entity], Patience(30), repeatable=repeatable) as sink:
         sink.positions()
         before.left, before.chance = 8, 0.4
         at = 0
-        while at < 200:
+        while at < 20 * size:
             expected = sink.positions().get(("t", 0))
             at = expected or 0
-            rows = [Record("t", 0, at + n, None, b"{}", [], None) for n in range(10)]
+            rows = [Record("t", 0, at + n, None, b"{}", [], None) for n in range(size)]
             # Not repeatable: the try that went through is seen as another's, and asked about.
             with nullcontext() if repeatable else suppress(Fenced):
-                sink.write({entity: rows}, [], {("t", 0): (expected, at + 10)})
+                sink.write({entity: rows}, [], {("t", 0): (expected, at + size)})
     both_ways(before)
     found = team.query("select _offset from bronze.web__clicks order by 1")
     assert [offset for (offset,) in found] == list(range(len(found)))
-    assert len(found) >= 200
+    assert len(found) >= 20 * size
+    assert not list((team.home / "lake").rglob(f"{FOLDER}/*"))
 
 
 @pytest.mark.team
@@ -215,3 +220,39 @@ def test_a_webhook_whose_commits_are_lost(
     both_ways(before)
     rows = team.query("select _key, _offset from bronze.shop__orders order by _offset")
     assert rows == [("first", 0), *((f"w{n}", n + 1) for n in range(40))]
+
+
+@pytest.mark.team
+def test_builds_whose_commits_are_lost(
+    team: TeamLakehouse, lossy: tuple[TeamLakehouse, Proxy], tmp_path: Path
+) -> None:
+    """Whatever a build was told, what the catalogue has can be read, deleted rows left out."""
+    through, before = lossy
+    files = {
+        f"models/rows_{number}.sql": (
+            "{{ config(materialized='incremental', incremental_strategy='delete+insert',"
+            " unique_key='id') }} select i as id, i % 7 as part, cast({{ var('round') }} as int)"
+            " as round from range({{ var('round') }} * 100, {{ var('round') }} * 100 + 150) as t(i)"
+        )
+        for number in range(6)
+    }
+    TeamProject.postgres = through.env["LAKEBED_POSTGRES"]
+    project = TeamProject(tmp_path / "project", files)
+    project.run("run", "--vars", "round: 0")
+    before.left, before.chance = 10, 0.3
+    failed = 0
+    for count in range(1, 5):
+        run = project.run("run", "--vars", f"round: {count}", check=False)
+        failed += "error" in run.statuses.values()
+        for number in range(6):
+            rows = team.query(f"select id, round from main.rows_{number}")
+            assert len({key for key, _ in rows}) == len(rows)
+    assert failed >= 2
+    both_ways(before)
+    before.left = 0
+    project.run("run", "--vars", "round: 5")
+    expected = {(key, 5) for key in range(500, 650)}
+    for number in range(6):
+        assert set(team.query(f"select id, round from main.rows_{number} where id >= 500")) == (
+            expected
+        )

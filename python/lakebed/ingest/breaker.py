@@ -17,7 +17,7 @@ import duckdb
 
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
-from lakebed.ingest.sink import Sink, columns_of, create_table, transaction, utc_now
+from lakebed.ingest.sink import Sink, columns_of, create_table, utc_now
 from lakebed.project import Lake
 
 PATTERNS = ["pat-circuit-breaker"]
@@ -106,7 +106,7 @@ class Breaker:
 
     def _claim(self) -> tuple[float, str | None]:
         """Seconds to wait; 0: go on. Of those who come after the rest the first is the probe."""
-        with self.sink.attached(prepared=False) as connection, transaction(connection):
+        with self.sink.attached(prepared=False) as connection, self.sink.transaction(connection):
             circuit = _read(connection, self.dependency)
             self._looked = time.monotonic()
             self._troubled = circuit is not None and circuit.failures > 0
@@ -126,7 +126,7 @@ class Breaker:
             with self.sink.attached(prepared=False) as connection:
                 connection.execute("create schema if not exists ops")
                 create_table(connection, BREAKERS, _COLUMNS)
-                with transaction(connection):
+                with self.sink.transaction(connection):
                     now, circuit = utc_now(), _read(connection, self.dependency)
                     failures = 1 + (circuit.failures if circuit else 0)
                     before = circuit.state if circuit else CLOSED
@@ -148,7 +148,10 @@ class Breaker:
             return
 
         def note() -> None:
-            with self.sink.attached(prepared=False) as connection, transaction(connection):
+            with (
+                self.sink.attached(prepared=False) as connection,
+                self.sink.transaction(connection),
+            ):
                 if _read(connection, self.dependency) is not None:
                     self._write(connection, CLOSED, 0, None, utc_now())
 
@@ -206,7 +209,7 @@ def close(sink: Sink, dependency: str) -> None:
     """Close a circuit by hand. Raises UserError when there is none of that name."""
 
     def note() -> None:
-        with sink.attached(prepared=False) as connection, transaction(connection):
+        with sink.attached(prepared=False) as connection, sink.transaction(connection):
             if _read(connection, dependency) is None:
                 raise UserError(f"No circuit {dependency}: `lakebed breakers` names them.")
             breaker = Breaker(sink, dependency)

@@ -19,7 +19,7 @@ from lakebed.ingest.config import StreamConfig
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, judge
-from lakebed.ingest.sink import DLQ, Sink, columns_of, insert_rows, transaction, utc_now
+from lakebed.ingest.sink import DLQ, Sink, columns_of, insert_rows, utc_now
 from lakebed.project import Lake
 
 PATTERNS = ["pat-dlq"]
@@ -103,7 +103,7 @@ def replay(
     with Sink(lake, config.name, entities, patience, faults) as sink:
 
         def attempt() -> Outcome:
-            with sink.attached() as connection, transaction(connection):
+            with sink.attached() as connection, sink.transaction(connection):
                 batch = sink.next_batch(connection)
                 faults.reach("begun")
                 found = _records(connection, config, selection)
@@ -142,7 +142,7 @@ def discard(lake: Lake, selection: Selection, patience: Patience) -> int:
     with Sink(lake, "dlq", [], patience) as sink:
 
         def attempt() -> int:
-            with sink.attached() as connection, transaction(connection):
+            with sink.attached() as connection, sink.transaction(connection):
                 found = connection.execute(f"select dlq_id from {DLQ} where {where}", values)
                 names = [name for (name,) in found.fetchall()]
                 _mark(connection, names, "discarded")

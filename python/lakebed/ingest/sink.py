@@ -23,6 +23,7 @@ from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected, headers_json
+from lakebed.keep import Keeper, keeper_of, keeping
 from lakebed.lake import load_extensions
 from lakebed.project import Lake
 
@@ -99,6 +100,7 @@ class Sink:
     _connection: duckdb.DuckDBPyConnection | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _ready: bool = field(default=False, init=False)
+    _keeper: Keeper | None = field(default=None, init=False)
 
     @property
     def positions_table(self) -> str:
@@ -148,7 +150,7 @@ class Sink:
         moves: Moves,
         states: Mapping[Place, str],
     ) -> None:
-        with self.attached() as connection, transaction(connection):
+        with self.attached() as connection, self.transaction(connection):
             held = self.read_positions(connection)
             there = all(held.get(place) == new for place, (_, new) in moves.items())
             if self.repeatable and there:
@@ -231,6 +233,7 @@ class Sink:
                 self.lake.attach(connection)
                 connection.execute(f'use "{self.lake.alias}"')
                 self._attached = True
+                self._keeper = self._keeper or keeper_of(connection, self.lake.alias)
             if prepared and not self._ready:
                 self._prepare(connection)
                 self._ready = True
@@ -244,6 +247,18 @@ class Sink:
                 connection.execute("use memory")
                 connection.execute(f'detach "{self.lake.alias}"')
                 self._attached = False
+
+    @contextmanager
+    def transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Commit at the end, roll back on an error."""
+        connection.execute("begin")
+        try:
+            yield
+        except BaseException:
+            connection.execute("rollback")
+            raise
+        with keeping(self._keeper):
+            connection.execute("commit")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self._connection = duckdb.connect()
@@ -260,7 +275,7 @@ class Sink:
             connection.execute(f"create schema if not exists {schema}")
         for table, columns in tables.items():
             create_table(connection, table, columns)
-        with transaction(connection):
+        with self.transaction(connection):
             found = columns_of(connection, self.positions_table)
             if not found:
                 connection.execute(
@@ -283,18 +298,6 @@ class Sink:
 def utc_now() -> datetime:
     """Now, in UTC, without a zone: as the lake's timestamps are."""
     return datetime.now(timezone.utc).replace(tzinfo=None)
-
-
-@contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit at the end, roll back on an error."""
-    connection.execute("begin")
-    try:
-        yield
-    except BaseException:
-        connection.execute("rollback")
-        raise
-    connection.execute("commit")
 
 
 @contextmanager
