@@ -30,18 +30,42 @@
     {%- endif -%}
 {% endmacro %}
 
+{#- Makes the bronze tables of streams that have not run yet, so that models can read them: those of
+    dbt's sources that say `meta: {stream: true}`. Run once a build, by on-run-start. The columns
+    are those of `lakebed stream` (python/lakebed/ingest/sink.py). -#}
+{% macro create_stream_tables() %}
+    {%- if execute and flags.WHICH in ['run', 'build'] -%}
+    {%- set text = dbt.type_string() -%}
+    {%- set ns = namespace(made=false) -%}
+    {%- for source in graph.sources.values() if source.config.get('meta', {}).get('stream') -%}
+        {%- if not adapter.get_relation(source.database, source.schema, source.identifier) -%}
+            {%- set table = api.Relation.create(database=source.database, schema=source.schema, identifier=source.identifier) -%}
+            {%- do adapter.create_schema(table.without_identifier()) -%}
+            {%- do run_query(
+                'create table if not exists ' ~ table ~ ' ('
+                ~ '_source ' ~ text ~ ', _topic ' ~ text ~ ', _partition int, _offset bigint, _key ' ~ text ~ ', _record ' ~ text
+                ~ ', _headers ' ~ text ~ ', _sent_at timestamp, _batch_id bigint, ingested_at timestamp)' ~ lakebed.using_format()
+            ) -%}
+            {%- set ns.made = true -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- if ns.made -%}{%- do lakebed.commit() -%}{%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
 {#- Pre-hook of an incremental model that reads batches: its positions move to the newest batch of
     each relation it reads. Relations are its parents that have a _batch_id.
-    Arguments: parents, names of models; by default the only parent named bronze_*.
+    Arguments: parents, names of models or sources; by default the parents named bronze_*, and sources
+    that streams write (meta.stream).
     Engines: DuckDB, Spark.
     Example: pre_hook: "{{ lakebed.advance_position() }}" -#}
 {% macro advance_position(parents=none) %}
     {%- if execute -%}
         {%- set found = [] -%}
-        {%- for id in model.depends_on.nodes if id in graph.nodes -%}
-            {%- set name = graph.nodes[id].name -%}
-            {%- if name in (parents or []) or (not parents and name.startswith('bronze_')) -%}
-                {%- do found.append(graph.nodes[id]) -%}
+        {%- for id in model.depends_on.nodes -%}
+            {%- set node = graph.nodes.get(id) or graph.sources.get(id) -%}
+            {%- if node and (node.name in parents if parents else node.name.startswith('bronze_') or node.config.get('meta', {}).get('stream')) -%}
+                {%- do found.append(node) -%}
             {%- endif -%}
         {%- endfor -%}
         {%- if not found or (parents and found | length != parents | length) -%}
@@ -52,10 +76,10 @@
         {%- for node in found %}
         select
             '{{ model.name }}' as model,
-            '{{ node.alias }}' as source,
+            '{{ node.alias or node.identifier }}' as source,
             coalesce(max(_batch_id), 0) as batch,
             '{{ invocation_id }}' as build
-        from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) }}
+        from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias or node.identifier) }}
         {{- ' union all' if not loop.last }}
         {%- endfor %}
     ) as newest
