@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from lakebed.backfill_cli import backfill
+from lakebed.cdc.cli import capture
 from lakebed.erase.cli import app as erase
 from lakebed.errors import UserError, explain
 from lakebed.ingest.cli import app as ingest
@@ -36,6 +37,7 @@ app.command()(stream)
 app.command()(pull)
 app.command()(breakers)
 app.command()(webhook)
+app.command()(capture)
 app.command()(backfill)
 app.add_typer(erase, name="erase")
 app.add_typer(maintain, name="maintain")

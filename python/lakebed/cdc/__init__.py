@@ -1,0 +1,1 @@
+"""Change data capture: what a database's log says, in bronze."""

@@ -1,0 +1,102 @@
+"""`lakebed capture`: the command."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakebed.errors import UserError
+from lakebed.ingest.stop import graceful_stop
+
+
+def capture(
+    config: Annotated[Path, typer.Argument(help="The capture's YAML file.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="Read what is committed now, then end.")
+    ] = False,
+    resnapshot: Annotated[
+        bool,
+        typer.Option(
+            "--resnapshot", help="Read all tables anew: the slot is lost, or a table is new."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what the Debezium engine says.")
+    ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Seconds to wait for a busy lake or database; for ever if absent."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
+    ] = None,
+    fail_at: Annotated[
+        str | None,
+        typer.Option(help="For tests: die there, as in `lakebed stream`.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
+    ] = None,
+    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
+    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+) -> None:
+    """Take the changes of PostgreSQL's tables into bronze: a snapshot, then its log, each once.
+
+    The file names the database, and a table of bronze for each of its tables:
+
+        name: saas
+        postgres: "postgresql://lakebed:{{ env_var('SAAS_PASSWORD') }}@localhost:5432/saas"
+        tables:
+          app.users: saas__users
+
+    Needs wal_level=logical, a role with REPLICATION that owns the tables, and Java 17.
+    Ctrl-C (or SIGTERM) ends it; killed at any time it loses and repeats nothing.
+
+    Example: lakebed capture streams/saas.yml --once
+    """
+    try:
+        import pydbzengine  # noqa: F401
+
+        from lakebed.cdc.capture import Capture
+    except ImportError as error:
+        raise UserError("Capture needs packages more: pip install 'lakebed[cdc]'") from error
+    from lakebed.cdc.config import read_capture
+    from lakebed.ingest.faults import Faults
+    from lakebed.ingest.metrics import serving
+    from lakebed.ingest.patience import Patience, TryLater
+    from lakebed.ingest.sink import Sink
+    from lakebed.project import open_lake, project_folder
+    from lakebed.spark.settings import check_java
+
+    settings = read_capture(config)
+    faults = Faults(fail_at)
+    check_java()
+    lake = open_lake(target, project_dir, profiles_dir)
+    os.chdir(project_folder(project_dir))
+
+    def say(line: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
+
+    with graceful_stop() as stop:
+        wait = Patience(patience, say=say, stop=stop)
+        entities = list(settings.tables.values())
+        with (
+            Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
+            serving(metrics_port, settings.name, sink.meter, lambda: wait.failures),
+        ):
+            work = Capture(settings, sink, say, stop, faults, once, resnapshot, verbose)
+            try:
+                totals = work.run()
+            except TryLater as error:
+                raise UserError(f"{error}. What was read is in the lake.") from error
+    typer.echo(
+        f"{settings.name}: {totals.rows:,} rows, {totals.rejected:,} to the DLQ,"
+        f" {totals.batches:,} batches."
+    )

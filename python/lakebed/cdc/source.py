@@ -1,0 +1,230 @@
+"""What capture asks of PostgreSQL, and what must be right there before a change is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from lakebed.cdc.config import CaptureConfig
+from lakebed.errors import UserError
+from lakebed.ingest.patience import TryLater
+
+#: The prefix of messages that capture writes into the log: they carry no data.
+MARK = "lakebed"
+#: How to begin anew.
+RESNAPSHOT = "`lakebed capture --resnapshot` reads all tables anew"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The database of a capture. Each call connects, asks and leaves.
+
+    Its methods raise TryLater when the database does not answer, and UserError for what a person
+    must mend.
+    """
+
+    config: CaptureConfig
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        at = self.config.connection
+        try:
+            with psycopg.connect(**at, autocommit=True, connect_timeout=10) as connection:  # type: ignore[arg-type]
+                yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise UserError(f"{self.config.place}: {_line(error)}.") from error
+        except psycopg.OperationalError as error:
+            raise TryLater(f"{self.config.place} does not answer ({_line(error)})") from error
+
+    def check(self) -> list[str]:
+        """Whether the log can be read at all. Returns warnings."""
+        warnings = []
+        with self._connected() as connection:
+            level = _one(connection, "select current_setting('wal_level')")
+            if level != "logical":
+                raise UserError(
+                    f"{self.config.place} has wal_level={level}, and its log says too little: "
+                    "`alter system set wal_level = logical`, then restart PostgreSQL."
+                )
+            for table in self.config.tables:
+                schema, name = table.split(".")
+                identity = _one(
+                    connection,
+                    "select c.relreplident::text from pg_class as c join pg_namespace as n"
+                    " on n.oid = c.relnamespace where n.nspname = %s and c.relname = %s",
+                    (schema, name),
+                )
+                if identity is None:
+                    raise UserError(f"{self.config.place} has no table {table}.")
+                if identity != "f":
+                    warnings.append(
+                        f"{table}: the log does not say what a row was before a change, nor "
+                        f"long values that did not change. `alter table {table} replica "
+                        "identity full` mends it."
+                    )
+        return warnings
+
+    def identity(self) -> str:
+        """Which database this is: a copy that was restored elsewhere has another log."""
+        with self._connected() as connection:
+            number = _one(connection, "select system_identifier from pg_control_system()")
+            return f"{number}/{self.config.connection['dbname']}"
+
+    def log_end(self) -> int:
+        """The end of the log, in bytes since its begin."""
+        with self._connected() as connection:
+            return int(_one(connection, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+    def check_resumable(self, identity: str) -> None:
+        """Whether the log still holds what comes after the lake's position."""
+        name, place = self.config.slot, self.config.place
+        if self.identity() != identity:
+            raise UserError(
+                f"{place} is not the database that the lake has read so far (restored, or another "
+                f"server): what happened in between is not known. {RESNAPSHOT}."
+            )
+        with self._connected() as connection:
+            row = connection.execute(
+                "select wal_status from pg_replication_slots where slot_name = %s", (name,)
+            ).fetchone()
+            if row is None:
+                raise UserError(
+                    f"{place} has no replication slot {name} any more: changes since the lake's "
+                    f"position are gone. {RESNAPSHOT}."
+                )
+            if row[0] == "lost":
+                raise UserError(
+                    f"{place} has removed the log that the slot {name} needs "
+                    f"(max_slot_wal_keep_size): changes are gone. {RESNAPSHOT}."
+                )
+            published = self._published(connection)
+        if missing := sorted(set(self.config.tables) - published):
+            raise UserError(
+                f"{place}: the publication {self.config.publication} does not have {missing[0]}: "
+                f"its changes were not captured. {RESNAPSHOT}, this one too."
+            )
+
+    def begin(self, ours: bool) -> None:
+        """Make ready for a snapshot: no slot, and a publication of exactly these tables.
+
+        `ours`: a slot of that name is this stream's, of a snapshot that did not end.
+        """
+        name = self.config.slot
+        with self._connected() as connection:
+            row = connection.execute(
+                "select active from pg_replication_slots where slot_name = %s", (name,)
+            ).fetchone()
+            if row is not None:
+                if not ours:
+                    raise UserError(
+                        f"{self.config.place} has a replication slot {name}, and this lake has not "
+                        "made it. Give the stream another `slot`, or drop it if nobody reads it: "
+                        f"`select pg_drop_replication_slot('{name}')`."
+                    )
+                if row[0]:
+                    raise TryLater(f"The replication slot {name} is still in use", failing=False)
+                connection.execute("select pg_drop_replication_slot(%s)", (name,))
+            wanted = set(self.config.tables)
+            published = self._published(connection)
+            tables = ", ".join(
+                ".".join(f'"{part}"' for part in table.split(".")) for table in sorted(wanted)
+            )
+            publication = f'publication "{self.config.publication}"'
+            if published != wanted:
+                verb = f"alter {publication} set" if published else f"create {publication} for"
+                try:
+                    connection.execute(f"{verb} table {tables}".encode())
+                except psycopg.errors.DuplicateObject:
+                    connection.execute(f"alter {publication} set table {tables}".encode())
+
+    def _published(self, connection: psycopg.Connection[Any]) -> set[str]:
+        rows = connection.execute(
+            "select schemaname || '.' || tablename from pg_publication_tables where pubname = %s",
+            (self.config.publication,),
+        )
+        return {row[0] for row in rows.fetchall()}
+
+    def busy(self) -> bool:
+        """Whether somebody reads from the slot."""
+        with self._connected() as connection:
+            return bool(
+                _one(
+                    connection,
+                    "select active from pg_replication_slots where slot_name = %s",
+                    (self.config.slot,),
+                )
+            )
+
+    def mark(self, text: str) -> None:
+        """Write a message into the log. When it comes back, all that was before it was read."""
+        with self._connected() as connection:
+            connection.execute("select pg_logical_emit_message(true, %s, %s)", (MARK, text))
+
+    def settings(self) -> dict[str, str]:
+        """The engine's settings."""
+        config, at = self.config, self.config.connection
+        return {
+            **({"database.sslmode": at["sslmode"]} if "sslmode" in at else {}),
+            "poll.interval.ms": "50",
+            "slot.retry.delay.ms": "1000",
+            **config.debezium,
+            "name": config.name,
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "plugin.name": "pgoutput",
+            "topic.prefix": config.name,
+            "database.hostname": at["host"],
+            "database.port": at["port"],
+            "database.user": at["user"],
+            "database.password": at["password"],
+            "database.dbname": at["dbname"],
+            "slot.name": config.slot,
+            "publication.name": config.publication,
+            "publication.autocreate.mode": "disabled",
+            "table.include.list": ",".join(
+                table.replace(".", r"\.").replace("$", r"\$") for table in config.tables
+            ),
+            "snapshot.mode": "initial",
+            "skipped.operations": "none",  # truncates, too
+            "tombstones.on.delete": "false",
+            "provide.transaction.metadata": "true",
+            "decimal.handling.mode": "string",
+            "time.precision.mode": "isostring",
+            "binary.handling.mode": "base64",
+            "interval.handling.mode": "string",
+            "key.converter.schemas.enable": "false",
+            "value.converter.schemas.enable": "false",
+            "max.batch.size": str(min(config.limits.rows, 4096)),
+            "max.queue.size": "16384",
+            "max.queue.size.in.bytes": str(64 * 1024 * 1024),
+            # Capture itself begins anew, from what is in the lake.
+            "errors.max.retries": "0",
+            "offset.storage": "org.apache.kafka.connect.storage.FileOffsetBackingStore",
+            "offset.flush.interval.ms": "0",
+        }
+
+    def gone(self, table: str, log_end: int) -> str:
+        """An event after Debezium's form: the table is to be read anew, what was known is void."""
+        schema, name = table.split(".")
+        source = {
+            "connector": MARK,
+            "name": self.config.name,
+            "snapshot": "begun",
+            "schema": schema,
+            "table": name,
+            "lsn": log_end,
+        }
+        return json.dumps({"before": None, "after": None, "source": source, "op": "t"})
+
+
+def _one(connection: psycopg.Connection[Any], query: str, values: tuple[Any, ...] = ()) -> Any:
+    row = connection.execute(query.encode(), values).fetchone()
+    return None if row is None else row[0]
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,327 @@
+"""`lakebed capture`: a real PostgreSQL, the Debezium engine, and what is in bronze of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from lakebed.errors import UserError
+from lakehouse import Lakehouse
+from postgres import Postgres
+from streams import LAKEBED, ROOT
+
+PROVES = ["pat-cdc-log-based", "pat-exactly-once"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    from lakebed.spark.settings import check_java
+
+    try:
+        check_java()
+    except UserError as error:
+        pytest.skip(f"No capture here. {error}")
+    postgres = Postgres(tmp_path_factory.mktemp("source") / "pg").start()
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture
+def source(server: Postgres) -> Iterator[Postgres]:
+    """The server, with nothing of another test in it."""
+    server.execute(
+        "drop schema if exists app cascade",
+        "create schema app",
+        "create table app.items (id bigint primary key, name text, price numeric(12, 2),"
+        " at timestamptz, note text)",
+        "alter table app.items replica identity full",
+        "create table app.empty (id bigint primary key)",
+        "alter table app.empty replica identity full",
+    )
+    yield server
+    for (slot,) in server.query("select slot_name from pg_replication_slots"):
+        until = time.monotonic() + 20
+        while server.query(f"select active from pg_replication_slots where slot_name = '{slot}'")[
+            0
+        ][0]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        server.execute(f"select pg_drop_replication_slot('{slot}')")
+    for (name,) in server.query("select pubname from pg_publication"):
+        server.execute(f"drop publication {name}")
+
+
+class Capturing:
+    """`lakebed capture` of a source into a lakehouse of its own."""
+
+    def __init__(self, home: Path, source: Postgres, **settings: Any) -> None:
+        self.lakehouse = Lakehouse(home)
+        self.file = home / "shop.yml"
+        content = {
+            "name": "shop",
+            "postgres": source.url,
+            "tables": {"app.items": "shop__items", "app.empty": "shop__empty"},
+            "batch": {"age": 0.1},
+            **settings,
+        }
+        self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*LAKEBED, "capture", str(self.file), *options],
+            env=self.lakehouse.environment() | {"DBT_PROJECT_DIR": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *options: str, code: int | None = 0) -> str:
+        process = self.start("--once", "--patience", "60", *options)
+        output, _ = process.communicate(timeout=180)
+        assert code is None or process.returncode == code, (process.returncode, output)
+        return output
+
+    def events(self) -> list[dict[str, Any]]:
+        """What bronze has of the items, in the order of the log."""
+        rows = self.lakehouse.query("select _record from bronze.shop__items order by _offset")
+        return [json.loads(record) for (record,) in rows]
+
+    def table(self) -> dict[int, tuple[Any, ...]]:
+        """The items, as the events say they are now."""
+        held: dict[int, tuple[Any, ...]] = {}
+        for event in self.events():
+            before, after = event["before"], event["after"]
+            if event["op"] == "t":
+                held = {}
+            elif event["op"] == "d":
+                del held[before["id"]]
+            else:
+                assert event["op"] in ("r", "u") or after["id"] not in held, "inserted twice"
+                held[after["id"]] = (after["name"], after["price"])
+        return held
+
+
+def items(source: Postgres) -> dict[int, tuple[Any, ...]]:
+    return {row[0]: row[1:] for row in source.query("select id, name, price::text from app.items")}
+
+
+def test_a_snapshot_then_every_change_in_the_order_of_the_log(
+    tmp_path: Path, source: Postgres
+) -> None:
+    long = "x" * 20_000
+    source.execute(
+        f"insert into app.items values (1, 'ünï', 1.10, '2025-01-01 00:00+02', '{long}')"
+    )
+    capturing = Capturing(tmp_path, source)
+    assert "shop: 1 rows" in capturing.run()
+    source.transaction(
+        [
+            "insert into app.items select i, 'n', i from generate_series(2, 4) as i",
+            "update app.items set name = 'new' where id = 1",  # the long note does not change
+            "update app.items set id = 20 where id = 2",
+            "delete from app.items where id = 3",
+        ]
+    )
+    source.execute("truncate app.items", "insert into app.items values (9, null, null)")
+    assert "shop: 9 rows" in capturing.run()
+    found = capturing.events()
+    assert [event["op"] for event in found] == list("rcccudcdtc")
+    assert found[0]["after"]["at"] == "2024-12-31T22:00:00.000000Z"
+    update = found[4]
+    assert (update["before"]["name"], update["after"]["name"]) == ("ünï", "new")
+    assert update["after"]["note"] == long
+    assert capturing.table() == items(source) == {9: (None, None)}
+    assert "shop: 0 rows" in capturing.run()
+    orders = [event["transaction"]["total_order"] for event in found[1:8]]
+    assert orders == list(range(1, 8))
+
+
+def test_rolled_back_and_open_transactions_are_not_there(tmp_path: Path, source: Postgres) -> None:
+    capturing = Capturing(tmp_path, source)
+    capturing.run()
+    with psycopg.connect(source.url) as open_one, psycopg.connect(source.url) as other:
+        open_one.execute("insert into app.items values (1, 'open', 1)")
+        other.execute("insert into app.items values (2, 'never', 2)")
+        other.rollback()
+        source.execute("insert into app.items values (3, 'now', 3)")
+        capturing.run()
+        assert capturing.table() == {3: ("now", "3.00")}
+        open_one.commit()
+    capturing.run()
+    assert capturing.table() == items(source)
+
+
+class Application(threading.Thread):
+    """Changes the items until it is stopped."""
+
+    def __init__(self, source: Postgres, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.source, self.dice, self.stop = source, random.Random(seed), threading.Event()
+
+    def run(self) -> None:
+        number = 1000
+        with psycopg.connect(self.source.url) as connection:
+            while not self.stop.is_set():
+                with connection.transaction():
+                    for _ in range(self.dice.randint(1, 4)):
+                        number += 1
+                        kind = self.dice.random()
+                        if kind < 0.5:
+                            many = self.dice.choice([1, 1, 30])
+                            connection.execute(
+                                "insert into app.items select %s + i * 100000, 'new', i"
+                                " from generate_series(1, %s) as i",
+                                (number, many),
+                            )
+                        elif kind < 0.75:
+                            connection.execute(
+                                "update app.items set price = coalesce(price, 0) + 1 where id in"
+                                " (select id from app.items order by random() limit 3)"
+                            )
+                        elif kind < 0.9:
+                            connection.execute(
+                                "delete from app.items where id in"
+                                " (select id from app.items order by random() limit 2)"
+                            )
+                        else:
+                            connection.execute(
+                                "update app.items set id = id + 10000000000 where id ="
+                                " (select min(id) from app.items)"
+                            )
+                time.sleep(0.002)
+
+
+def assert_each_once(capturing: Capturing, source: Postgres) -> None:
+    assert capturing.table() == items(source)
+    rows = capturing.lakehouse.query(
+        "select count(*), count(distinct _offset),"
+        " count(distinct (_record::json ->> '$.source.lsn',"
+        " _record::json ->> '$.transaction.total_order'))"
+        " from bronze.shop__items where (_record::json ->> '$.op') in ('c', 'u', 'd')"
+    )
+    assert len(set(rows[0])) == 1, rows
+
+
+@pytest.mark.parametrize("rows", [20_000, 10])
+def test_killed_anywhere_each_change_is_there_once(
+    tmp_path: Path, source: Postgres, rows: int
+) -> None:
+    """With `rows` 10 most transactions are larger than a batch, and are written in parts."""
+    source.execute("insert into app.items select i, 'old', i from generate_series(1, 200) as i")
+    capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": rows})
+    application = Application(source, 7)
+    application.start()
+    points = ["rows-written:2", "committed:3", "acknowledged:4", "received:5", "positions-moved:3"]
+    for point in points:
+        process = capturing.start("--fail-at", point)
+        assert process.wait(90) == -signal.SIGKILL, point
+        assert process.stdout is not None
+        process.stdout.close()
+    application.stop.set()
+    application.join()
+    capturing.run()
+    assert_each_once(capturing, source)
+
+
+@pytest.mark.soak
+def test_killed_at_random(tmp_path: Path, source: Postgres) -> None:
+    dice = random.Random(11)
+    source.execute("insert into app.items select i, 'old', i from generate_series(1, 2000) as i")
+    capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": 40})
+    application = Application(source, 8)
+    application.start()
+    for _ in range(100):
+        process = capturing.start()
+        time.sleep(dice.uniform(2, 7))
+        process.kill()
+        process.communicate()
+    application.stop.set()
+    application.join()
+    capturing.run()
+    assert_each_once(capturing, source)
+
+
+def test_a_snapshot_that_was_cut_leaves_no_ghosts(tmp_path: Path, source: Postgres) -> None:
+    source.execute("insert into app.items select i, 'old', i from generate_series(1, 9000) as i")
+    capturing = Capturing(tmp_path, source, batch={"age": 0.01, "rows": 1000})
+    process = capturing.start("--fail-at", "committed:4")
+    assert process.wait(90) == -signal.SIGKILL
+    process.communicate()
+    assert 0 < len(capturing.events()) < 9000
+    source.execute("delete from app.items where id <= 500")
+    capturing.run()
+    assert capturing.table() == items(source)
+
+
+def test_a_database_that_restarts_is_waited_for(tmp_path: Path, source: Postgres) -> None:
+    capturing = Capturing(tmp_path, source)
+    process = capturing.start()
+    application = Application(source, 9)
+    application.start()
+    time.sleep(6)
+    application.stop.set()
+    application.join()
+    source.stop()
+    time.sleep(1)
+    source.start()
+    source.execute("insert into app.items values (-1, 'after', 1)")
+    until = time.monotonic() + 60
+    while time.monotonic() < until and -1 not in capturing.table():
+        time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert_each_once(capturing, source)
+
+
+def test_what_is_lost_is_said_and_read_anew(tmp_path: Path, source: Postgres) -> None:
+    source.execute("insert into app.items values (1, 'one', 1), (2, 'two', 2)")
+    capturing = Capturing(tmp_path, source)
+    capturing.run()
+    source.execute("select pg_drop_replication_slot('lakebed_shop')")
+    source.execute("delete from app.items where id = 1")
+    output = capturing.run(code=1)
+    assert "no replication slot lakebed_shop" in output
+    assert "--resnapshot" in output
+    capturing.run("--resnapshot")
+    assert capturing.table() == items(source) == {2: ("two", "2.00")}
+    source.execute("alter publication lakebed_shop drop table app.items")
+    assert "does not have app.items" in capturing.run(code=1)
+    capturing.run("--resnapshot")
+    source.execute("insert into app.items values (3, 'three', 3)")
+    capturing.run()
+    assert capturing.table() == items(source)
+    # Another lake must not take this one's slot.
+    other = tmp_path / "other"
+    other.mkdir()
+    assert "this lake has not made it" in Capturing(other, source).run(code=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"postgres": "mysql://x"}, "postgres is a URL"),
+        ({"tables": {}}, "tables is empty"),
+        ({"tables": {"users": "x"}}, "is not schema.table"),
+        ({"tables": {"app.nothing": "x"}}, "has no table app.nothing"),
+        ({"debezium": {"slot.name": "x"}}, "leave out slot.name"),
+        ({"heartbeat": 0}, "heartbeat is a number above 0"),
+        ({"tabels": 1}, "has no setting tabels"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(
+    tmp_path: Path, source: Postgres, settings: dict[str, Any], message: str
+) -> None:
+    output = Capturing(tmp_path, source, **settings).run(code=1)
+    assert message in output
+    assert "Traceback" not in output
