@@ -8,3 +8,12 @@
 
 {% macro duckdb__epoch_micros(expression) -%} epoch_us(cast({{ expression }} as timestamp)) {%- endmacro %}
 {% macro spark__epoch_micros(expression) -%} unix_micros(cast({{ expression }} as timestamp)) {%- endmacro %}
+
+{#- The opposite: a timestamp from microseconds since 1970 (UTC).
+    Example: {{ lakebed.from_epoch_micros('sent_micros') }} -#}
+{% macro from_epoch_micros(micros) %}
+    {{- return(adapter.dispatch('from_epoch_micros', 'lakebed')(micros)) -}}
+{% endmacro %}
+
+{% macro duckdb__from_epoch_micros(micros) -%} make_timestamp({{ micros }}) {%- endmacro %}
+{% macro spark__from_epoch_micros(micros) -%} timestamp_micros({{ micros }}) {%- endmacro %}

@@ -124,11 +124,11 @@ class Capture:
         gone: list[tuple[Entity, Record]] = []
         if position:
             # What was read before may be gone by now, without a word in the log.
-            log_end = self.source.log_end()
+            log_end, micros = self.source.log_end()
             gone = [
                 (entity, self._record(position + number, table, None, event))
                 for number, (table, entity) in enumerate(self.config.tables.items())
-                for event in [self.source.gone(table, log_end)]
+                for event in [self.source.gone(table, log_end, micros)]
             ]
         self._write(gone, position, new)
         self.source.begin(ours=state is not None)

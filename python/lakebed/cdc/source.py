@@ -75,10 +75,15 @@ class Source:
             number = _one(connection, "select system_identifier from pg_control_system()")
             return f"{number}/{self.config.connection['dbname']}"
 
-    def log_end(self) -> int:
-        """The end of the log, in bytes since its begin."""
+    def log_end(self) -> tuple[int, int]:
+        """The end of the log, in bytes since its begin; and the time there, in microseconds."""
         with self._connected() as connection:
-            return int(_one(connection, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+            row = connection.execute(
+                "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn,"
+                " extract(epoch from clock_timestamp()) * 1000000"
+            ).fetchone()
+            assert row is not None
+            return int(row[0]), int(row[1])
 
     def check_resumable(self, identity: str) -> None:
         """Whether the log still holds what comes after the lake's position."""
@@ -207,7 +212,7 @@ class Source:
             "offset.flush.interval.ms": "0",
         }
 
-    def gone(self, table: str, log_end: int) -> str:
+    def gone(self, table: str, log_end: int, micros: int) -> str:
         """An event after Debezium's form: the table is to be read anew, what was known is void."""
         schema, name = table.split(".")
         source = {
@@ -217,6 +222,8 @@ class Source:
             "schema": schema,
             "table": name,
             "lsn": log_end,
+            "ts_ms": micros // 1000,
+            "ts_us": micros,
         }
         return json.dumps({"before": None, "after": None, "source": source, "op": "t"})
 
