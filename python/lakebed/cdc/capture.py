@@ -138,8 +138,8 @@ class Capture:
     # --- work --------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Work until the end, or until the database or the engine is gone; the lake knows where to go
-        on. Raises TryLater when they were not there at all."""
+        """Work until the end, or until the database or the engine is gone: the lake knows where to
+        go on. Raises TryLater when they were not there at all."""
         position, state = self._begin()
         self._wait_for_slot()
         heard: list[Sequence[Event]] = []
