@@ -6,7 +6,8 @@
       keys         a list of columns (a string is one); NULL is a key like any other;
       version      the column that orders the changes of a key; NULL is the oldest;
       delete_flag  a boolean column, true where the change deletes the key;
-      delete       'tombstone' (default): a deleted key stays, flagged. 'hard': it is left out;
+      delete       'tombstone' (default): a deleted key stays, flagged. 'hard': it is left out,
+                   of a model's first run (later the strategy must see it, to delete);
       columns      the model's columns in order, for ties; only needed where the model has a
                    column order of its own.
     Of changes with one version the delete wins, then the larger row hash.
@@ -14,6 +15,8 @@
     Example: {{ lakebed.upsert_source('changes') }} -#}
 {% macro upsert_source(relation, keys=none, version=none, delete_flag=none, delete=none, columns=none) %}
 {%- set spec = lakebed.upsert_spec(keys, version, delete_flag, delete) -%}
+{#- A model's later runs hand their deletes on to the strategy, which says what it wants. -#}
+{%- set leave_out = spec.delete == 'hard' and (delete or not is_incremental()) -%}
 {%- if not columns and config.get('contract') and config.get('contract').enforced -%}
     {#- dbt builds a model with a contract in the order of its YAML. -#}
     {%- set columns = model.columns.keys() | list -%}
@@ -34,7 +37,7 @@ from (
     from {{ relation }} as _row
 ) as ranked
 where _rank = 1
-    {%- if spec.delete == 'hard' %}
+    {%- if leave_out %}
     and not coalesce({{ spec.delete_flag }}, false)
     {%- endif %}
 {% endmacro %}

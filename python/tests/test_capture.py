@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import pytest
 import yaml
@@ -99,8 +100,13 @@ class Capturing:
 
     def events(self) -> list[dict[str, Any]]:
         """What bronze has of the items, in the order of the log."""
-        rows = self.lakehouse.query("select _record from bronze.shop__items order by _offset")
-        return [json.loads(record) for (record,) in rows]
+        query = "select _record from bronze.shop__items order by _offset"
+        for _ in range(100):
+            try:
+                return [json.loads(record) for (record,) in self.lakehouse.query(query)]
+            except duckdb.IOException:  # the capture has the lake open
+                time.sleep(0.05)
+        raise AssertionError("the lake is never free")
 
     def table(self) -> dict[int, tuple[Any, ...]]:
         """The items, as the events say they are now."""
@@ -272,21 +278,24 @@ def test_a_snapshot_that_was_cut_leaves_no_ghosts(tmp_path: Path, source: Postgr
 def test_a_database_that_restarts_is_waited_for(tmp_path: Path, source: Postgres) -> None:
     capturing = Capturing(tmp_path, source)
     process = capturing.start()
-    application = Application(source, 9)
-    application.start()
-    time.sleep(6)
-    application.stop.set()
-    application.join()
-    source.stop()
-    time.sleep(1)
-    source.start()
-    source.execute("insert into app.items values (-1, 'after', 1)")
-    until = time.monotonic() + 60
-    while time.monotonic() < until and -1 not in capturing.table():
+    try:
+        application = Application(source, 9)
+        application.start()
+        time.sleep(6)
+        application.stop.set()
+        application.join()
+        source.stop()
         time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+        source.start()
+        source.execute("insert into app.items values (-1, 'after', 1)")
+        until = time.monotonic() + 60
+        while time.monotonic() < until and -1 not in capturing.table():
+            time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    finally:
+        process.kill()
     assert_each_once(capturing, source)
 
 
