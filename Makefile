@@ -5,8 +5,6 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
-# What is checked is all of it; a build has the domains that it is asked for.
-lint coverage contracts: export LAKEBED_DOMAINS := retail,saas,web
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help build test lint contracts unit docs coverage soak bench lock clean
@@ -64,7 +62,7 @@ bench: $(VENV)/ok  ## Benchmarks: ratios to the obvious alternative, into data/b
 lock:  ## Resolve pyproject.toml into requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
-	  --group dev --extra cdc --extra http --extra kafka --extra lineage --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
+	  --group dev --extra cdc --extra http --extra kafka --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove what was built, the lake included
 	rm -rf data target logs dbt_packages
