@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -319,7 +320,48 @@ def test_what_is_lost_is_said_and_read_anew(tmp_path: Path, source: Postgres) ->
     # Another lake must not take this one's slot.
     other = tmp_path / "other"
     other.mkdir()
-    assert "this lake has not made it" in Capturing(other, source).run(code=1)
+    for _ in range(2):
+        assert "this lake has not made it" in Capturing(other, source).run(code=1)
+    assert "this lake has not made it" in Capturing(other, source).run("--resnapshot", code=1)
+    capturing.run()
+
+
+def test_a_lake_or_a_server_that_was_restored_is_noticed(tmp_path: Path, source: Postgres) -> None:
+    capturing = Capturing(tmp_path, source)
+    source.execute("insert into app.items values (1, 'one', 1)")
+    capturing.run()
+    shutil.copytree(tmp_path / "lake", tmp_path / "backup")
+    ((state,),) = capturing.lakehouse.query(
+        "select state from ops.positions__shop where state is not null"
+    )
+    known = json.loads(state)["lsn"]
+    source.execute("insert into app.items values (2, 'two', 2)")
+    capturing.run()
+    shutil.rmtree(tmp_path / "lake")
+    (tmp_path / "backup").rename(tmp_path / "lake")
+    confirmed = "select confirmed_flush_lsn - '0/0' from pg_replication_slots"
+    assert source.query(confirmed) > [(known,)]  # the database may forget what was read
+    assert "has read the slot lakebed_shop further" in capturing.run(code=1)
+    capturing.run("--resnapshot")
+    assert capturing.table() == items(source)
+    # Another server whose log is younger: its changes would be taken for older ones.
+    source.execute("select pg_switch_wal()", "create table app.more ()", "select pg_switch_wal()")
+    source.execute("insert into app.items values (3, 'three', 3)")
+    capturing.run()
+    other = Postgres(tmp_path / "other" / "pg")
+    other.folder.parent.mkdir()
+    other.start()
+    try:
+        other.execute(
+            "create schema app",
+            "create table app.items (id bigint primary key)",
+            "create table app.empty (id bigint primary key)",
+        )
+        moved = Capturing(tmp_path, other)
+        assert "is not the database" in moved.run(code=1)
+        assert "into other tables" in moved.run("--resnapshot", code=1)
+    finally:
+        other.stop()
 
 
 #: The models of docs/cdc.md.

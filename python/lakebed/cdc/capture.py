@@ -31,16 +31,21 @@ PATTERNS = ["pat-cdc-log-based", "pat-exactly-once"]
 LOG: Place = ("log", 0)
 #: Seconds between two marks while the end of the log is awaited.
 MARK_EVERY = 1.0
+#: Seconds that the slot is given to follow, at the end; if it does not, the next run lets it.
+SETTLE = 3.0
 
 
 @dataclass(frozen=True)
 class State:
     """What the lake knows of the log. `snapshot` is begun or done; `offset` the engine's, after the
-    last whole transaction; `transaction` and `order` how far the one after it is written."""
+    last whole transaction, and `lsn` its place in bytes; `transaction` and `order` how far the one
+    after it is written. `slot` is the one that this lake made."""
 
     database: str
+    slot: str
     snapshot: str = "begun"
     offset: str | None = None
+    lsn: int = 0
     transaction: int | None = None
     order: int = 0
     run: str = ""
@@ -114,23 +119,24 @@ class Capture:
         """Where to read on; a snapshot that must be made is noted before it begins."""
         position, state = self._place()
         if state is not None and state.snapshot == "done" and not self.resnapshot:
-            self.source.check_resumable(state.database)
+            self.source.check_resumable(state.database, state.lsn)
             assert position is not None
             return position, state
-        if position is not None and self.source.busy():
-            raise TryLater(f"The slot {self.config.slot} is still in use", failing=False)
-        new = State(self.source.identity(), run=self._token)
+        ours = state is not None and state.slot == self.config.slot
+        self.source.check_slot(ours)
+        known = state.lsn if state is not None else 0
+        new = State(self.source.identity(), self.config.slot, lsn=known, run=self._token)
         gone: list[tuple[Entity, Record]] = []
         if position:
             # What was read before may be gone by now, without a word in the log.
-            log_end, micros = self.source.log_end()
+            log_end, micros = self.source.log_end(known)
             gone = [
                 (entity, self._record(position + number, table, None, event))
                 for number, (table, entity) in enumerate(self.config.tables.items())
                 for event in [self.source.gone(table, log_end, micros)]
             ]
         self._write(gone, position, new)
-        self.source.begin(ours=state is not None)
+        self.source.begin()
         self.resnapshot = False
         self.say("Reading all tables, then the log.")
         return (position or 0) + len(gone), new
@@ -180,7 +186,16 @@ class Capture:
                     if acknowledged:
                         self.faults.reach("acknowledged")
                     acknowledged = 0
+            if self._ended:
+                self._settle(state)
             self._flush(pending, position, state)
+
+    def _settle(self, state: State) -> None:
+        """Let the slot follow before the engine is ended: else the database keeps its log for the
+        next run, and the one after."""
+        until = time.monotonic() + SETTLE
+        while self.source.confirmed() < state.lsn and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _wait_for_slot(self) -> None:
         """A capture that was killed a moment ago still holds the slot; one that runs, too."""
@@ -251,6 +266,7 @@ class Capture:
                 state,
                 snapshot=pending.snapshot or state.snapshot,
                 offset=pending.offset,
+                lsn=max(state.lsn, json.loads(pending.offset or "{}").get("lsn") or 0),
                 transaction=None,
                 order=0,
             )

@@ -75,18 +75,25 @@ class Source:
             number = _one(connection, "select system_identifier from pg_control_system()")
             return f"{number}/{self.config.connection['dbname']}"
 
-    def log_end(self) -> tuple[int, int]:
-        """The end of the log, in bytes since its begin; and the time there, in microseconds."""
+    def log_end(self, known: int) -> tuple[int, int]:
+        """The end of the log, in bytes since its begin; and the time there, in microseconds. Not
+        before `known`, up to where the lake has read: changes are put in order by their place."""
         with self._connected() as connection:
             row = connection.execute(
-                "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn,"
-                " extract(epoch from clock_timestamp()) * 1000000"
+                f"select {_bytes('pg_current_wal_insert_lsn()')},"
+                " extract(epoch from clock_timestamp()) * 1000000".encode()
             ).fetchone()
-            assert row is not None
-            return int(row[0]), int(row[1])
+        assert row is not None
+        if row[0] <= known:
+            raise UserError(
+                f"The log of {self.config.place} ends at {row[0]:,}, before the lake's position "
+                f"({known:,}): what it says would be taken for older. Capture it under another "
+                "`name`, into other tables."
+            )
+        return int(row[0]), int(row[1])
 
-    def check_resumable(self, identity: str) -> None:
-        """Whether the log still holds what comes after the lake's position."""
+    def check_resumable(self, identity: str, known: int) -> None:
+        """Whether the log still holds what comes after the lake's position, in bytes."""
         name, place = self.config.slot, self.config.place
         if self.identity() != identity:
             raise UserError(
@@ -95,7 +102,9 @@ class Source:
             )
         with self._connected() as connection:
             row = connection.execute(
-                "select wal_status from pg_replication_slots where slot_name = %s", (name,)
+                f"select wal_status, {_bytes('confirmed_flush_lsn')} from pg_replication_slots"
+                " where slot_name = %s".encode(),
+                (name,),
             ).fetchone()
             if row is None:
                 raise UserError(
@@ -107,6 +116,12 @@ class Source:
                     f"{place} has removed the log that the slot {name} needs "
                     f"(max_slot_wal_keep_size): changes are gone. {RESNAPSHOT}."
                 )
+            if row[1] is not None and row[1] > known:
+                raise UserError(
+                    f"{place}: somebody has read the slot {name} further ({row[1]:,}) than this "
+                    f"lake ({known:,}): another lake, or this one before it was restored. What "
+                    f"lies between is gone. {RESNAPSHOT}."
+                )
             published = self._published(connection)
         if missing := sorted(set(self.config.tables) - published):
             raise UserError(
@@ -114,26 +129,30 @@ class Source:
                 f"its changes were not captured. {RESNAPSHOT}, this one too."
             )
 
-    def begin(self, ours: bool) -> None:
-        """Make ready for a snapshot: no slot, and a publication of exactly these tables.
-
-        `ours`: a slot of that name is this stream's, of a snapshot that did not end.
-        """
+    def check_slot(self, ours: bool) -> None:
+        """Whether the slot's name is free, or it is this lake's own and nobody reads it."""
         name = self.config.slot
         with self._connected() as connection:
-            row = connection.execute(
-                "select active from pg_replication_slots where slot_name = %s", (name,)
-            ).fetchone()
-            if row is not None:
-                if not ours:
-                    raise UserError(
-                        f"{self.config.place} has a replication slot {name}, and this lake has not "
-                        "made it. Give the stream another `slot`, or drop it if nobody reads it: "
-                        f"`select pg_drop_replication_slot('{name}')`."
-                    )
-                if row[0]:
-                    raise TryLater(f"The replication slot {name} is still in use", failing=False)
-                connection.execute("select pg_drop_replication_slot(%s)", (name,))
+            active = _one(
+                connection, "select active from pg_replication_slots where slot_name = %s", (name,)
+            )
+        if active is not None and not ours:
+            raise UserError(
+                f"{self.config.place} has a replication slot {name}, and this lake has not made "
+                "it. Give the stream another `slot`, or drop it if nobody reads it: "
+                f"`select pg_drop_replication_slot('{name}')`."
+            )
+        if active:
+            raise TryLater(f"The replication slot {name} is still in use", failing=False)
+
+    def begin(self) -> None:
+        """Make ready for a snapshot: no slot, and a publication of exactly these tables."""
+        with self._connected() as connection:
+            connection.execute(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+                " where slot_name = %s",
+                (self.config.slot,),
+            )
             wanted = set(self.config.tables)
             published = self._published(connection)
             tables = ", ".join(
@@ -164,6 +183,13 @@ class Source:
                     (self.config.slot,),
                 )
             )
+
+    def confirmed(self) -> int:
+        """Up to where the slot knows the log as read, in bytes."""
+        with self._connected() as connection:
+            query = f"select {_bytes('confirmed_flush_lsn')} from pg_replication_slots"
+            place = _one(connection, f"{query} where slot_name = %s", (self.config.slot,))
+            return int(place or 0)
 
     def mark(self, text: str) -> None:
         """Write a message into the log. When it comes back, all that was before it was read."""
@@ -226,6 +252,11 @@ class Source:
             "ts_us": micros,
         }
         return json.dumps({"before": None, "after": None, "source": source, "op": "t"})
+
+
+def _bytes(position: str) -> str:
+    """SQL for a place in the log as a number."""
+    return f"({position} - '0/0'::pg_lsn)"
 
 
 def _one(connection: psycopg.Connection[Any], query: str, values: tuple[Any, ...] = ()) -> Any:
