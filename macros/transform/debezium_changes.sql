@@ -10,7 +10,7 @@
                      the same: deduplicate by it and the keys;
       _is_deleted    true for d and t;
       _committed_at  when the transaction was committed (UTC);
-      _source, _batch_id, ingested_at as in bronze;
+      _record, _source, _batch_id, ingested_at as in bronze;
       broken_rules   NULL for a valid change, else malformed_event, missing_<column>, invalid_<column>,
                      the rules' names, or unknown_<column>: a long value that did not change, which
                      the log does not say without `replica identity full`.
@@ -30,6 +30,7 @@ with events as (
         {%- for column in columns %}
         coalesce({{ lakebed.json_text('_record', ['after', column.name]) }}, case when {{ lakebed.json_text('_record', 'op') }} = 'd' then {{ lakebed.json_text('_record', ['before', column.name]) }} end) as _text_{{ column.name }},
         {%- endfor %}
+        _record,
         _source,
         _batch_id,
         ingested_at
@@ -70,6 +71,7 @@ final as (
         ) as _position,
         _op in ('d', 't') as _is_deleted,
         {{ lakebed.from_epoch_micros('_commit_micros') }} as _committed_at,
+        _record,
         _source,
         _batch_id,
         ingested_at,

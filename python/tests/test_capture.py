@@ -37,7 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"No capture here. {error}")
-    postgres = Postgres(tmp_path_factory.mktemp("source") / "pg").start()
+    postgres = Postgres(tmp_path_factory.mktemp("source") / "pg")
+    postgres.start()
     yield postgres
     postgres.stop()
 
@@ -285,7 +286,7 @@ def test_a_database_that_restarts_is_waited_for(tmp_path: Path, source: Postgres
         time.sleep(6)
         application.stop.set()
         application.join()
-        source.stop()
+        source.stop("immediate")
         time.sleep(1)
         source.start()
         source.execute("insert into app.items values (-1, 'after', 1)")

@@ -92,3 +92,68 @@ def retail(
         + (f"; {len(summary.faults)} faults, see {chain.TRUTH}" if faults is not None else "")
         + "."
     )
+
+
+@app.command()
+def saas(
+    until: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d"], help="The simulated day to live up to (inclusive)."),
+    ] = datetime(2024, 12, 31),
+    seed: Annotated[int, typer.Option(help="Another seed is another business.")] = 7,
+    postgres: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LAKEBED_SAAS_POSTGRES",
+            help="URL of a database to make it in; if absent a server of its own is started.",
+        ),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the server of its own has its files.")] = Path(
+        "data/saas"
+    ),
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Its port on 127.0.0.1.")
+    ] = 54329,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the server of its own.")] = False,
+) -> None:
+    """Run a subscription business on PostgreSQL: users, plans, subscriptions, payments, an outbox.
+
+    Sign-ups, upgrades, churn, refunds, corrections, deletes, changes of keys and of the schema, a
+    year in some seconds, from 2024-01-01; its own ledger (schema ledger) is the truth to compare
+    with. Running it again goes on where it was. Needs the extras 'cdc' and 'team' of lakebed.
+
+    Example: lakebed sample saas --until 2024-06-30
+    """
+    try:
+        import psycopg
+
+        from lakebed.sample.postgres import Server
+        from lakebed.sample.saas import Application
+    except ImportError:
+        typer.echo("Error: This needs packages more: pip install 'lakebed[cdc,team]'", err=True)
+        raise typer.Exit(1) from None
+    server = Server(folder.absolute(), port)
+    try:
+        if stop:
+            if server.running():
+                server.stop()
+            return
+        if not postgres and not server.running():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            server.start()
+        url = postgres or server.url
+        with Application(url, seed) as application:
+            application.create()
+            steps = application.run(until.date())
+            counts = application.counts()
+    except SampleError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except psycopg.Error as error:
+        typer.echo(f"Error: PostgreSQL says: {str(error).splitlines()[0]}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(
+        f"{steps:,} transactions; "
+        + ", ".join(f"{rows:,} {table}" for table, rows in counts.items())
+        + ("." if postgres else f". PostgreSQL runs at {url}; `lakebed sample saas --stop` ends it.")
+    )

@@ -1,5 +1,5 @@
 with days as (
-    {{ lakebed.date_spine('2016-01-01', '2019-12-31') }}
+    {{ lakebed.date_spine('2016-01-01', '2035-12-31') }}
 ),
 
 final as (

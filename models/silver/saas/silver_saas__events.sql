@@ -1,0 +1,36 @@
+{%- set bronze = source('saas', 'saas__outbox') -%}
+with changes as (
+    {{ lakebed.debezium_changes(bronze, 'silver_saas__events', lakebed.new_batches(bronze)) }}
+),
+
+-- An outbox is only written to: what is deleted from it was read long ago.
+valid as (
+    {{ lakebed.valid_rows('changes') }}
+    and _op in ('c', 'r')
+),
+
+first_received as (
+    {{ lakebed.deduplicate('valid', 'id', '_position', null_keys='group') }}
+),
+
+not_held as (
+    {{ lakebed.rows_not_held('first_received', ['id']) }}
+),
+
+final as (
+    select
+        id,
+        aggregatetype,
+        aggregateid,
+        type,
+        payload,
+        occurred_at,
+        _position,
+        _committed_at,
+        _source,
+        _batch_id,
+        ingested_at
+    from not_held
+)
+
+select * from final

@@ -1,0 +1,37 @@
+{%- set bronze = source('saas', 'saas__payments') -%}
+with changes as (
+    {{ lakebed.debezium_changes(bronze, 'silver_saas__payment_changes', lakebed.new_batches(bronze)) }}
+),
+
+valid as (
+    {{ lakebed.valid_rows('changes') }}
+),
+
+-- An event that is delivered twice is one.
+first_received as (
+    {{ lakebed.deduplicate('valid', ['_position', 'payment_id'], '_batch_id', null_keys='group') }}
+),
+
+not_held as (
+    {{ lakebed.rows_not_held('first_received', ['_position', 'payment_id']) }}
+),
+
+final as (
+    select
+        payment_id,
+        subscription_id,
+        kind,
+        amount,
+        paid_at,
+        updated_at,
+        _op,
+        _position,
+        _is_deleted,
+        _committed_at,
+        _source,
+        _batch_id,
+        ingested_at
+    from not_held
+)
+
+select * from final

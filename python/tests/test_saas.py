@@ -1,0 +1,309 @@
+"""The subscription business: what the lake says of it, and what its own ledger says."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lakebed.errors import UserError
+from lakebed.parity import compare
+from lakebed.spark.cluster import down, free_ports, up
+from lakebed.spark.settings import check_java, connect_session
+from lakehouse import Lakehouse
+from postgres import Postgres
+
+pytestmark = pytest.mark.timeout(900)
+PROVES = [
+    "pat-cdc-log-based",
+    "pat-dimensional-mart",
+    "pat-dimensional-modeling",
+    "pat-outbox-cdc",
+    "pat-scd-type2",
+]
+
+BUILD = ("build", "--selector", "saas")
+#: Days up to which the business lives between two builds; one without anything new.
+DELIVERIES = ["2024-01-20", "2024-02-25", "2024-03-20", "2024-03-20"]
+KEYS = {
+    "users": ("user_id", ["email", "name", "country", "created_at"]),
+    "plans": ("plan_id", ["name", "monthly_price"]),
+    "subscriptions": (
+        "subscription_id",
+        ["user_id", "plan_id", "status", "monthly_amount", "started_at", "canceled_at"],
+    ),
+}
+
+
+class Business:
+    """The application's database, and the lake that follows it."""
+
+    def __init__(self, home: Path, source: Postgres) -> None:
+        self.source = source
+        self.lakehouse = Lakehouse(
+            home,
+            {
+                "LAKEBED_DOMAINS": "saas",
+                "LAKEBED_SAAS_POSTGRES": source.url,
+            },
+        )
+
+    def live(self, until: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["lakebed", "sample", "saas", "--until", until],
+            env=self.lakehouse.environment(),
+            stdout=subprocess.DEVNULL,
+        )
+
+    def capture(self) -> None:
+        self.lakehouse.run("lakebed", "capture", "streams/saas.yml", "--once")
+
+    def ledger(self) -> list[tuple[str, str, dict[str, Any], datetime]]:
+        return [
+            (entity, op, row, at.replace(tzinfo=None))
+            for entity, op, row, at in self.source.query(
+                "select entity, op, row, at at time zone 'UTC' from ledger.changes order by seq"
+            )
+        ]
+
+
+@pytest.fixture(scope="module")
+def business(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
+    """Some weeks: the application killed now and then, captured and built in between."""
+    try:
+        check_java()
+    except UserError as error:
+        pytest.skip(f"No capture here. {error}")
+    dice = random.Random(5)
+    home = tmp_path_factory.mktemp("saas")
+    source = Postgres(home / "pg")
+    source.start()
+    business = Business(home, source)
+    assert business.live("2023-12-31").wait() == 0  # the schema and the plans
+    business.capture()  # history begins with the first capture
+    for number, until in enumerate(DELIVERIES):
+        while True:
+            life = business.live(until)
+            if number == 1:
+                business.capture()  # beside it
+            try:
+                assert life.wait(dice.uniform(0.5, 1.5) if number < 2 else None) == 0
+                break
+            except subprocess.TimeoutExpired:
+                life.send_signal(signal.SIGKILL)
+                life.wait()
+        business.capture()
+        business.lakehouse.dbt(*BUILD)
+    yield business
+    source.stop()
+
+
+def timestamp(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=None)
+
+
+def typed(column: str, value: Any) -> Any:
+    if column.endswith("_at"):
+        return timestamp(value)
+    if column in ("monthly_price", "monthly_amount", "amount"):
+        return Decimal(value)
+    return value
+
+
+def histories(business: Business, entity: str) -> dict[Any, list[tuple[datetime, Any]]]:
+    """For each key its states from a time on; None: it is not there."""
+    key, columns = KEYS[entity]
+    changes: dict[Any, dict[datetime, Any]] = defaultdict(dict)
+    for of, op, row, at in business.ledger():
+        if of != entity:
+            continue
+        if op == "u" and entity == "plans" and row[key] not in changes:
+            raise AssertionError("a plan that nobody made")
+        state = None if op == "d" else tuple(typed(c, row[c]) for c in columns)
+        changes[row[key]][at] = state
+    found = {}
+    for value, steps in changes.items():
+        kept: list[tuple[datetime, Any]] = []
+        for at, state in sorted(steps.items()):
+            if not kept or kept[-1][1] != state:
+                kept.append((at, state))
+        found[value] = kept
+    return found
+
+
+def versions(business: Business, entity: str) -> set[tuple[Any, ...]]:
+    found = set()
+    for key, steps in histories(business, entity).items():
+        for (at, state), (until, _) in zip(steps, [*steps[1:], (None, None)], strict=True):
+            if state is not None:
+                found.add((key, *state, at, until))
+    return found
+
+
+@pytest.mark.parametrize("table", ["users", "plans", "subscriptions", "payments"])
+def test_silver_is_the_table(business: Business, table: str) -> None:
+    columns = business.lakehouse.query(
+        "select string_agg(column_name, ', ' order by column_index) from duckdb_columns()"
+        f" where schema_name = 'silver' and table_name = 'saas__{table}'"
+        " and not column_name[1] = '_'"
+    )[0][0]
+    business.source.execute("set timezone = 'UTC'")
+    at = [f"{c} at time zone 'UTC'" if c.endswith("_at") else c for c in columns.split(", ")]
+    truth = business.source.query(f"select {', '.join(at)} from app.{table}")
+    found = business.lakehouse.query(f"select {columns} from silver.saas__{table}")
+    assert len(truth) > 4
+    assert sorted(found, key=repr) == sorted(truth, key=repr)
+
+
+@pytest.mark.parametrize("entity", list(KEYS))
+def test_the_history_is_the_ledgers(business: Business, entity: str) -> None:
+    key, columns = KEYS[entity]
+    found = business.lakehouse.query(
+        f"select {key}, {', '.join(columns)}, valid_from, valid_to from gold.dim_{entity}"
+        f" where {key} is not null"
+    )
+    truth = versions(business, entity)
+    assert len(truth) > 10
+    assert {row if entity != "users" else unknown(row) for row in found} == {
+        row if entity != "users" else unknown(row) for row in truth
+    }
+    assert len(found) == len(truth)
+
+
+def unknown(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*row[:3], row[3] or "Unknown", *row[4:])
+
+
+def test_the_outbox_says_what_was_committed(business: Business) -> None:
+    truth = [
+        (row["id"], row["aggregateid"], row["type"], row["payload"])
+        for entity, _, row, _ in business.ledger()
+        if entity == "outbox"
+    ]
+    found = [
+        (event, user, kind, json.loads(payload))
+        for event, user, kind, payload in business.lakehouse.query(
+            "select id, aggregateid, type, payload from silver.saas__events"
+        )
+    ]
+    assert len(truth) > 500
+    assert sorted(found, key=str) == sorted(truth, key=str)
+    # The application sweeps it: most of them are no longer there.
+    assert business.source.query("select count(*) from app.outbox")[0][0] < len(truth) / 2
+    per_user = business.lakehouse.query(
+        "select count(*) from (select occurred_at, lag(occurred_at) over (partition by aggregateid"
+        " order by _position) as before from silver.saas__events) where before > occurred_at"
+    )
+    assert per_user == [(0,)]
+
+
+def test_mrr_is_the_ledgers_on_every_day(business: Business) -> None:
+    first, last = business.lakehouse.query(
+        "select min(calendar_date), max(calendar_date) from gold.agg_daily_mrr"
+    )[0]
+    steps = histories(business, "subscriptions")
+    truth: dict[tuple[date, str], Decimal] = defaultdict(Decimal)
+    held: dict[int, Decimal] = defaultdict(Decimal)
+    seen: set[int] = set()
+    day = first
+    while day <= last:
+        now: dict[int, Decimal] = defaultdict(Decimal)
+        for states in steps.values():
+            state = next((s for at, s in reversed(states) if at.date() <= day), None)
+            if state and state[2] == "active":
+                now[state[0]] += state[3]
+        for user in {*held, *now}:
+            before, after = held[user], now[user]
+            if before == after:
+                continue
+            kind = (
+                ("reactivation" if user in seen else "new")
+                if not before
+                else "churn"
+                if not after
+                else "expansion"
+                if after > before
+                else "contraction"
+            )
+            truth[day, kind] += after - before
+            seen.add(user)
+        truth[day, "closing"] = sum(now.values(), Decimal())
+        held, day = now, day + timedelta(days=1)
+    kinds = ["new", "reactivation", "expansion", "contraction", "churn", "closing"]
+    rows = business.lakehouse.query(
+        f"select calendar_date, {', '.join(f'{kind}_mrr' for kind in kinds)} from gold.agg_daily_mrr"
+    )
+    found = {
+        (row[0], kind): amount
+        for row in rows
+        for kind, amount in zip(kinds, row[1:], strict=True)
+        if amount or kind == "closing"
+    }
+    assert found == truth
+    assert {kind for _, kind in truth} == set(kinds)
+
+
+def test_payments_add_up_and_every_key_is_known(business: Business) -> None:
+    total = business.source.query("select count(*), sum(amount) from app.payments")
+    assert (
+        business.lakehouse.query("select count(*), sum(amount) from gold.fct_payments") == total
+    )
+    unknown = business.lakehouse.query(
+        "select count(*) from gold.fct_payments where '-1' in (user_key, plan_key, subscription_key)"
+    )
+    assert unknown == [(0,)]
+    assert business.lakehouse.query("select count(*) from quarantine.saas__changes") == [(0,)]
+
+
+def test_rebuilt_is_the_same(business: Business) -> None:
+    layers = business.lakehouse.hashes()
+    business.lakehouse.dbt(*BUILD, "--full-refresh")
+    assert business.lakehouse.hashes() == layers
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("spark")
+def test_spark_has_the_same_rows(business: Business) -> None:
+    """Bronze is handed over in two deliveries; Spark builds the rest of it."""
+    lakehouse = business.lakehouse
+    home = lakehouse.home / "lake" / "spark"
+    thrift, connect = free_ports(2)
+    cluster = up(home, 0, thrift, connect, "delta")
+    try:
+        lakehouse.env.update(cluster.environment)
+        tables = [
+            name
+            for (name,) in lakehouse.query(
+                "select table_name from duckdb_tables() where schema_name = 'bronze'"
+            )
+        ]
+        assert len(tables) == 5
+        ((middle,),) = lakehouse.query("select max(_batch_id) // 2 from bronze.saas__users")
+        for batches in (f"_batch_id <= {middle}", f"_batch_id > {middle}"):
+            with connect_session(cluster.connect_url) as spark, lakehouse.connect() as lake:
+                spark.sql("create schema if not exists bronze")
+                for table in tables:
+                    rows = lake.sql(f"from bronze.{table} where {batches}").to_arrow_table()
+                    if rows.num_rows:
+                        frame = spark.createDataFrame(rows.to_pandas(), schema=SCHEMA)
+                        frame.write.format("delta").mode("append").saveAsTable(f"bronze.{table}")
+            lakehouse.dbt(*BUILD, "--target", "spark")
+        tables_compared, found = compare(lakehouse.home / "lake")
+        assert found == []
+        assert tables_compared > 20
+    finally:
+        down(home)
+
+
+SCHEMA = (
+    "_source string, _topic string, _partition int, _offset bigint, _key string, _record string,"
+    " _headers string, _sent_at timestamp, _batch_id bigint, ingested_at timestamp"
+)
