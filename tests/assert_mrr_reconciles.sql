@@ -12,6 +12,7 @@ with held as (
 days as (
     select
         daily.calendar_date,
+        max(daily.calendar_date) over () as last_date,
         daily.closing_mrr,
         coalesce(held.mrr, 0) as held_mrr,
         daily.opening_mrr + daily.new_mrr + daily.reactivation_mrr + daily.expansion_mrr
@@ -31,7 +32,7 @@ final as (
     where
         days.closing_mrr != days.held_mrr
         or days.closing_mrr != days.moved_mrr
-        or (days.calendar_date = (select max(latest.calendar_date) from days as latest) and days.closing_mrr != events.mrr)
+        or (days.last_date = days.calendar_date and days.closing_mrr != events.mrr)
 )
 
 select * from final

@@ -5,9 +5,9 @@
     condition on bronze.
     Returns: a select of the declared columns (after the change; of a delete what the row was), and
       _op            c, u, d, r (read by a snapshot), t (truncated: without columns);
-      _position      text that sorts as the log does, whatever order the events came in: a mark of
-                     `lakebed capture`, then what the snapshot read, then changes. The same event has
-                     the same: deduplicate by it and the keys;
+      _position      text that sorts as the log does, by commits, whatever order the events came in:
+                     a mark of `lakebed capture`, then what the snapshot read, then changes;
+      _event_id      text that the same event has when it comes again: deduplicate by it and the keys;
       _is_deleted    true for d and t;
       _committed_at  when the transaction was committed (UTC);
       _record, _source, _batch_id, ingested_at as in bronze;
@@ -27,6 +27,8 @@ with events as (
         {{ lakebed.json_text('_record', ['source', 'connector']) }} as _connector,
         cast({{ lakebed.json_text('_record', ['source', 'ts_us']) }} as bigint) as _commit_micros,
         coalesce(cast({{ lakebed.json_text('_record', ['transaction', 'total_order']) }} as bigint), 0) as _order,
+        {#- The commit before this one, or of a snapshot its own place: transactions overlap, commits do not. #}
+        split_part({{ lakebed.json_text('_record', ['source', 'sequence']) }}, '"', 2) as _after,
         {%- for column in columns %}
         coalesce({{ lakebed.json_text('_record', ['after', column.name]) }}, case when {{ lakebed.json_text('_record', 'op') }} = 'd' then {{ lakebed.json_text('_record', ['before', column.name]) }} end) as _text_{{ column.name }},
         {%- endfor %}
@@ -43,7 +45,11 @@ with events as (
 ),
 typed as (
     select
-        *
+        *,
+        concat(
+            lpad(cast(_lsn as {{ dbt.type_string() }}), 20, '0'), '.',
+            lpad(cast(case when _connector = 'lakebed' then 0 when _op = 'r' then 1 else _order + 2 end as {{ dbt.type_string() }}), 12, '0')
+        ) as _event_id
         {%- for column in columns %}
         {%- set text = '_text_' ~ column.name %}
         {%- set known = "nullif(" ~ text ~ ", '__debezium_unavailable_value')" %}
@@ -65,10 +71,8 @@ final as (
         {{ column.name }},
         {%- endfor %}
         _op,
-        concat(
-            lpad(cast(_lsn as {{ dbt.type_string() }}), 20, '0'), '.',
-            lpad(cast(case when _connector = 'lakebed' then 0 when _op = 'r' then 1 else _order + 2 end as {{ dbt.type_string() }}), 12, '0')
-        ) as _position,
+        concat(lpad(coalesce(nullif(_after, ''), cast(_lsn as {{ dbt.type_string() }})), 20, '0'), '.', _event_id) as _position,
+        _event_id,
         _op in ('d', 't') as _is_deleted,
         {{ lakebed.from_epoch_micros('_commit_micros') }} as _committed_at,
         _record,

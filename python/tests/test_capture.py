@@ -175,15 +175,43 @@ def test_rolled_back_and_open_transactions_are_not_there(tmp_path: Path, source:
     assert capturing.table() == items(source)
 
 
+def test_a_transaction_that_others_overlap_is_whole(tmp_path: Path, source: Postgres) -> None:
+    """Its changes stand before and after the place in the log where capture goes on; one of them,
+    most likely, right there."""
+    capturing = Capturing(tmp_path, source)
+    capturing.run()
+    for first in (10_000, 50_000):
+        done = threading.Event()
+
+        def write(first: int = first, done: threading.Event = done) -> None:
+            number = first
+            with psycopg.connect(source.url) as connection:
+                while not done.is_set():
+                    connection.execute("insert into app.items (id) values (%s)", [number])
+                    number += 1
+                    time.sleep(0.001)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        source.execute(f"insert into app.items values ({first // 10_000}, 'short', 1)")
+        capturing.run()
+        done.set()
+        writer.join()
+    capturing.run()
+    assert capturing.table() == items(source)
+    assert len(items(source)) > 1000
+
+
 class Application(threading.Thread):
-    """Changes the items until it is stopped."""
+    """Changes the items until it is stopped; several work side by side."""
 
     def __init__(self, source: Postgres, seed: int) -> None:
         super().__init__(daemon=True)
         self.source, self.dice, self.stop = source, random.Random(seed), threading.Event()
+        self.first = seed * 10**12
 
     def run(self) -> None:
-        number = 1000
+        number = self.first
         with psycopg.connect(self.source.url) as connection:
             while not self.stop.is_set():
                 with connection.transaction():
@@ -200,17 +228,20 @@ class Application(threading.Thread):
                         elif kind < 0.75:
                             connection.execute(
                                 "update app.items set price = coalesce(price, 0) + 1 where id in"
-                                " (select id from app.items order by random() limit 3)"
+                                " (select id from app.items order by random() limit 3"
+                                " for update skip locked)"
                             )
                         elif kind < 0.9:
                             connection.execute(
                                 "delete from app.items where id in"
-                                " (select id from app.items order by random() limit 2)"
+                                " (select id from app.items order by random() limit 2"
+                                " for update skip locked)"
                             )
                         else:
                             connection.execute(
                                 "update app.items set id = id + 10000000000 where id ="
-                                " (select min(id) from app.items)"
+                                " (select id from app.items order by id limit 1"
+                                " for update skip locked)"
                             )
                 time.sleep(0.1)  # slower than a capture that commits few rows at a time
 
@@ -233,16 +264,18 @@ def test_killed_anywhere_each_change_is_there_once(
     """With `rows` 60 many transactions are larger than a batch, and are written in parts."""
     source.execute("insert into app.items select i, 'old', i from generate_series(1, 200) as i")
     capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": rows})
-    application = Application(source, 7)
-    application.start()
+    applications = [Application(source, seed) for seed in (7, 8)]
+    for application in applications:
+        application.start()
     points = ["rows-written:2", "committed:3", "acknowledged:4", "received:5", "positions-moved:3"]
     for point in points:
         process = capturing.start("--fail-at", point)
         assert process.wait(90) == -signal.SIGKILL, point
         assert process.stdout is not None
         process.stdout.close()
-    application.stop.set()
-    application.join()
+    for application in applications:
+        application.stop.set()
+        application.join()
     capturing.run()
     assert_each_once(capturing, source)
 
@@ -252,15 +285,17 @@ def test_killed_at_random(tmp_path: Path, source: Postgres) -> None:
     dice = random.Random(11)
     source.execute("insert into app.items select i, 'old', i from generate_series(1, 2000) as i")
     capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": 40})
-    application = Application(source, 8)
-    application.start()
+    applications = [Application(source, seed) for seed in (8, 9)]
+    for application in applications:
+        application.start()
     for _ in range(100):
         process = capturing.start()
         time.sleep(dice.uniform(2, 7))
         process.kill()
         process.communicate()
-    application.stop.set()
-    application.join()
+    for application in applications:
+        application.stop.set()
+        application.join()
     capturing.run()
     assert_each_once(capturing, source)
 

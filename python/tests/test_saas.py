@@ -24,6 +24,7 @@ from postgres import Postgres
 pytestmark = pytest.mark.timeout(900)
 PROVES = [
     "pat-cdc-log-based",
+    "pat-cqrs-read-model",
     "pat-dimensional-mart",
     "pat-dimensional-modeling",
     "pat-outbox-cdc",
@@ -205,6 +206,32 @@ def test_the_outbox_says_what_was_committed(business: Business) -> None:
     assert per_user == [(0,)]
 
 
+def test_read_models_say_what_the_events_say(business: Business) -> None:
+    """Against the database itself, which the events never saw."""
+    summary = business.lakehouse.query(
+        "select customer_id, active_subscriptions, mrr from gold.rm_customer_summary"
+        " where deleted_at is null and active_subscriptions > 0"
+    )
+    truth = business.source.query(
+        "select user_id, count(*), sum(monthly_amount) from app.subscriptions"
+        " where status = 'active' group by user_id"
+    )
+    assert len(truth) > 50
+    assert sorted(summary) == sorted(truth)
+    paid: dict[int, Decimal] = defaultdict(Decimal)
+    for entity, _, row, _ in business.ledger():
+        if entity == "outbox" and row["type"] in ("paid", "refunded"):
+            paid[int(row["aggregateid"])] += Decimal(row["payload"]["amount"])
+    found = business.lakehouse.query(
+        "select customer_id, max_by(paid_so_far, event_number), max(event_number) = count(*)"
+        " from gold.rm_customer_timeline group by customer_id"
+    )
+    assert {customer: amount for customer, amount, _ in found if amount} == {
+        customer: amount for customer, amount in paid.items() if amount
+    }
+    assert all(numbered for _, _, numbered in found)
+
+
 def test_mrr_is_the_ledgers_on_every_day(business: Business) -> None:
     first, last = business.lakehouse.query(
         "select min(calendar_date), max(calendar_date) from gold.agg_daily_mrr"
@@ -239,7 +266,8 @@ def test_mrr_is_the_ledgers_on_every_day(business: Business) -> None:
         held, day = now, day + timedelta(days=1)
     kinds = ["new", "reactivation", "expansion", "contraction", "churn", "closing"]
     rows = business.lakehouse.query(
-        f"select calendar_date, {', '.join(f'{kind}_mrr' for kind in kinds)} from gold.agg_daily_mrr"
+        f"select calendar_date, {', '.join(f'{kind}_mrr' for kind in kinds)}"
+        " from gold.agg_daily_mrr"
     )
     found = {
         (row[0], kind): amount
@@ -253,11 +281,10 @@ def test_mrr_is_the_ledgers_on_every_day(business: Business) -> None:
 
 def test_payments_add_up_and_every_key_is_known(business: Business) -> None:
     total = business.source.query("select count(*), sum(amount) from app.payments")
-    assert (
-        business.lakehouse.query("select count(*), sum(amount) from gold.fct_payments") == total
-    )
+    assert business.lakehouse.query("select count(*), sum(amount) from gold.fct_payments") == total
     unknown = business.lakehouse.query(
-        "select count(*) from gold.fct_payments where '-1' in (user_key, plan_key, subscription_key)"
+        "select count(*) from gold.fct_payments"
+        " where '-1' in (user_key, plan_key, subscription_key)"
     )
     assert unknown == [(0,)]
     assert business.lakehouse.query("select count(*) from quarantine.saas__changes") == [(0,)]
@@ -297,7 +324,8 @@ def test_spark_has_the_same_rows(business: Business) -> None:
                         frame.write.format("delta").mode("append").saveAsTable(f"bronze.{table}")
             lakehouse.dbt(*BUILD, "--target", "spark")
         tables_compared, found = compare(lakehouse.home / "lake")
-        assert found == []
+        # What streams keep about themselves is DuckLake's.
+        assert [difference for difference in found if not difference.table.startswith("ops.")] == []
         assert tables_compared > 20
     finally:
         down(home)

@@ -24,7 +24,9 @@ moved as (
     select
         days.date_key,
         {%- for movement in movements %}
-        cast(coalesce(sum(case when movements.movement = '{{ movement }}' then movements.mrr_change end), 0) as decimal(18, 2)) as {{ movement }}_mrr,
+        cast(
+            sum(case when movements.movement = '{{ movement }}' then movements.mrr_change else 0 end) as decimal(18, 2)
+        ) as {{ movement }}_mrr,
         {%- endfor %}
         cast(coalesce(sum(movements.mrr_change), 0) as decimal(18, 2)) as mrr_change,
         days.calendar_date

@@ -41,7 +41,8 @@ compared as (
     select
         opening.month_start_date,
         opening.mrr as opening_mrr,
-        coalesce(closing.mrr, 0) as closing_mrr
+        coalesce(closing.mrr, 0) as closing_mrr,
+        case when coalesce(closing.mrr, 0) < opening.mrr then coalesce(closing.mrr, 0) else opening.mrr end as kept_mrr
     from opening
     left join held as closing
         on opening.user_id = closing.user_id and opening.closing_date = closing.calendar_date
@@ -53,10 +54,9 @@ final as (
         cast(sum(case when closing_mrr = 0 then 1 else 0 end) as bigint) as churned_customers,
         cast(sum(case when closing_mrr = 0 then 1 else 0 end) as double) / count(*) as customer_churn,
         cast(sum(opening_mrr) as decimal(18, 2)) as opening_mrr,
-        cast(sum(case when closing_mrr < opening_mrr then opening_mrr - closing_mrr else 0 end) as decimal(18, 2)) as lost_mrr,
+        cast(sum(opening_mrr - kept_mrr) as decimal(18, 2)) as lost_mrr,
         cast(sum(closing_mrr) as decimal(18, 2)) as closing_mrr,
-        cast(sum(case when closing_mrr < opening_mrr then closing_mrr else opening_mrr end) as double)
-        / cast(sum(opening_mrr) as double) as gross_retention,
+        cast(sum(kept_mrr) as double) / cast(sum(opening_mrr) as double) as gross_retention,
         cast(sum(closing_mrr) as double) / cast(sum(opening_mrr) as double) as net_retention,
         month_start_date
     from compared

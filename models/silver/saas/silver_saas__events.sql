@@ -3,14 +3,13 @@ with changes as (
     {{ lakebed.debezium_changes(bronze, 'silver_saas__events', lakebed.new_batches(bronze)) }}
 ),
 
--- An outbox is only written to: what is deleted from it was read long ago.
 valid as (
     {{ lakebed.valid_rows('changes') }}
-    and _op in ('c', 'r')
 ),
 
+-- An outbox is only written to: what is deleted from it was read long ago.
 first_received as (
-    {{ lakebed.deduplicate('valid', 'id', '_position', null_keys='group') }}
+    {{ lakebed.deduplicate('valid', 'id', '_position', where="_op in ('c', 'r')", null_keys='group') }}
 ),
 
 not_held as (

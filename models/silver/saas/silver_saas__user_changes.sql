@@ -9,11 +9,11 @@ valid as (
 
 -- An event that is delivered twice is one.
 first_received as (
-    {{ lakebed.deduplicate('valid', ['_position', 'user_id'], '_batch_id', null_keys='group') }}
+    {{ lakebed.deduplicate('valid', ['_event_id', 'user_id'], '_batch_id', null_keys='group') }}
 ),
 
 not_held as (
-    {{ lakebed.rows_not_held('first_received', ['_position', 'user_id']) }}
+    {{ lakebed.rows_not_held('first_received', ['_event_id', 'user_id']) }}
 ),
 
 final as (
@@ -27,6 +27,7 @@ final as (
         updated_at,
         _op,
         _position,
+        _event_id,
         _is_deleted,
         _committed_at,
         _source,

@@ -178,7 +178,10 @@ class Capture:
                 elif not heard and now - started > START:
                     raise TryLater("The Debezium engine does not answer")
                 if self._due(pending, written_at):
+                    before = state.snapshot
                     position, state, events_written = self._flush(pending, position, state)
+                    if before != state.snapshot:
+                        return  # the log is read by an engine that knows where the snapshot was
                     acknowledged += events_written
                     written_at = time.monotonic()
                 if events is not None:

@@ -186,9 +186,12 @@ def _events(records: Any) -> list[tuple[str, str | None, str | None, str | None]
     last = len(records) - 1
     for number, record in enumerate(records):
         topic, value = str(record.destination()), _text(record.value())
-        ends = topic.endswith(".transaction") and '"status":"END"' in (value or "")
-        # A snapshot has no transactions: it may be cut anywhere, for it is made anew anyway.
-        offset = _offset(record) if ends or number == last else None
+        if topic.endswith(".transaction"):
+            ends = '"status":"END"' in (value or "")
+        else:
+            # A snapshot has no transactions: it may be cut anywhere, for it is made anew anyway.
+            ends = number == last or '"snapshot":"last"' in (value or "")
+        offset = _offset(record) if ends else None
         found.append((topic, _text(record.key()), value, offset))
     return found
 
@@ -226,6 +229,20 @@ def _words(message: Any, error: Any) -> str:
     return " ".join(text.split())[:500]
 
 
+def resume_at(offset: str) -> str:
+    """The offset that makes the engine begin with the first transaction that was committed later.
+
+    Its own way is to look for the record that begins where the last one ended. With writers side by
+    side that can be a change in the middle of a transaction, and what stands before it would be
+    left out. No record begins at an odd place; so it goes by the commits. After a snapshot
+    `lsn_commit` is not set: then it is the snapshot's place, and changes say they came after it.
+    """
+    content = json.loads(offset)
+    content.setdefault("lsn_commit", content["lsn"])
+    content["lsn"] = content["lsn_proc"] = content["lsn_commit"] - 1
+    return json.dumps(content)
+
+
 def _write_offset(file: Path, name: str, offset: str | None) -> None:
     """The file from which Kafka Connect's FileOffsetBackingStore reads where to begin."""
     if offset is None:
@@ -234,7 +251,7 @@ def _write_offset(file: Path, name: str, offset: str | None) -> None:
 
     content = jpype.JClass("java.util.HashMap")()
     key = json.dumps([name, {"server": name}], separators=(",", ":"))
-    content.put(_bytes(key), _bytes(offset))
+    content.put(_bytes(key), _bytes(resume_at(offset)))
     stream = jpype.JClass("java.io.ObjectOutputStream")(
         jpype.JClass("java.io.FileOutputStream")(str(file))
     )

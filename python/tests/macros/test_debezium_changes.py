@@ -35,10 +35,7 @@ class Log:
 
     def commit(self) -> None:
         """A transaction of a few changes: several of one key, too."""
-        self.now += timedelta(
-            seconds=self.dice.randint(1, 9000), microseconds=self.dice.randint(0, 9)
-        )
-        self.order = 0
+        self.tick()
         for _ in range(self.dice.randint(1, 4)):
             kind, key = self.dice.random(), self.dice.randrange(25)
             if kind < 0.008:
@@ -62,17 +59,34 @@ class Log:
                 before = self.held[key]
                 self.say("u", before, self.put(key, self.row(key)))
 
+    def tick(self) -> None:
+        self.now += timedelta(
+            seconds=self.dice.randint(1, 9000), microseconds=self.dice.randint(0, 9)
+        )
+        self.order = 0
+        self.committed = self.lsn + 5
+
     def read_anew(self) -> None:
-        """Something was deleted that the log does not say; then all is read again."""
+        """Something was deleted that the log does not say; then all is read again.
+
+        A transaction has changed a row before, and is committed after it.
+        """
         self.now += timedelta(days=1)
-        for key in self.dice.sample(sorted(self.held), 2):
+        early = self.lsn = self.lsn + 10
+        changed = min(self.held)
+        for key in self.dice.sample(sorted(set(self.held) - {changed}), 2):
             self.put(key, None)
         self.say("t", None, None, connector="lakebed")
         self.lsn -= 10
         for row in list(self.held.values()):
             self.say("r", None, row)
             self.lsn -= 10
-        self.lsn += 10
+        late = self.lsn = self.lsn + 10
+        self.tick()
+        self.lsn = early - 10
+        before = self.held[changed]
+        self.say("u", before, self.put(changed, self.row(changed)))
+        self.lsn = late
 
     def row(self, key: int) -> dict[str, Any]:
         day = START + timedelta(days=self.dice.randrange(400))
@@ -95,7 +109,15 @@ class Log:
     def say(self, op: str, before: Any, after: Any, connector: str = "postgresql") -> None:
         self.lsn += 10
         self.order = getattr(self, "order", 0) + 1
-        source = {"connector": connector, "lsn": self.lsn, "ts_us": micros(self.now)}
+        after_commit = None if op == "r" else str(self.committed)
+        source = {
+            "connector": connector,
+            "lsn": self.lsn,
+            "ts_us": micros(self.now),
+            "sequence": json.dumps([after_commit, str(self.lsn)]),
+        }
+        if op == "t" and connector == "lakebed":
+            del source["sequence"]
         self.events.append(
             {
                 "op": op,
