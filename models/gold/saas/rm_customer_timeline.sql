@@ -4,16 +4,16 @@
 with events as (
     select * from {{ events }}
     where
-        aggregatetype = 'customer'
+        user_id is not null
     {%- if is_incremental() %}
-        and aggregateid in (select aggregateid from {{ events }} where {{ lakebed.new_batches(events) }})
+        and user_id in (select user_id from {{ events }} where {{ lakebed.new_batches(events) }})
     {%- endif %}
 ),
 
 typed as (
     select
         id as event_id,
-        {{ lakebed.parse_value('aggregateid', 'bigint') }} as customer_id,
+        user_id as customer_id,
         type as event_type,
         {{ lakebed.parse_value(lakebed.json_text('payload', 'subscription_id'), 'bigint') }} as subscription_id,
         {{ lakebed.json_text('payload', 'plan_id') }} as plan_id,

@@ -1,3 +1,4 @@
+{%- set users = [['after', 'user_id'], ['before', 'user_id'], ['after', 'aggregateid'], ['before', 'aggregateid']] -%}
 {%- set entities = {
     'users': 'user_changes',
     'plans': 'plan_changes',
@@ -11,7 +12,12 @@ with final as (
     select
         '{{ entity }}' as entity,
         broken_rules,
-        _record,
+        coalesce(
+            {%- for path in users %}
+            {{ lakebed.parse_value(lakebed.json_text('_record', path), 'bigint') }}{{ ',' if not loop.last }}
+            {%- endfor %}
+        ) as user_id,
+        _record as event,
         _position,
         _committed_at,
         _source,

@@ -21,6 +21,7 @@ final as (
         id,
         aggregatetype,
         aggregateid,
+        {{ lakebed.parse_value("case when aggregatetype = 'customer' then aggregateid end", 'bigint') }} as user_id,
         type,
         payload,
         occurred_at,

@@ -20,6 +20,7 @@ from lakebed.cdc.config import CaptureConfig
 from lakebed.cdc.engine import START, Engine, Event
 from lakebed.cdc.source import MARK, Source
 from lakebed.errors import UserError
+from lakebed.ingest.build import Builder
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
@@ -77,7 +78,8 @@ class _Pending:
 
 
 class Capture:
-    """Reads the log until `stop`, or with `once` to its end of now. `resnapshot`: all anew."""
+    """Reads the log until `stop`, or with `once` to its end of now. `resnapshot`: all anew;
+    `builder`: build what reads the changes, too."""
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class Capture:
         once: bool = False,
         resnapshot: bool = False,
         verbose: bool = False,
+        builder: Builder | None = None,
     ) -> None:
+        self.builder = builder
         self.config, self.sink, self.say, self.stop = config, sink, say, stop
         self.faults, self.once, self.resnapshot, self.verbose = faults, once, resnapshot, verbose
         self.source = Source(config)
@@ -104,7 +108,12 @@ class Capture:
             self.say(warning)
         while not self._ended and not self.stop.is_set():
             self.sink.patience.persist(self._work)
+        self._build(last=True)
         return self.totals
+
+    def _build(self, last: bool = False) -> None:
+        if self.builder is not None:
+            self.builder.turn(time.sleep, last)
 
     # --- where to begin ----------------------------------------------------------------------
 
@@ -189,6 +198,7 @@ class Capture:
                     if acknowledged:
                         self.faults.reach("acknowledged")
                     acknowledged = 0
+                self._build()
             if self._ended:
                 self._settle(state)
             self._flush(pending, position, state)

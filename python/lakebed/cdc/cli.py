@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lakebed.errors import UserError
+from lakebed.ingest.build import Command, Every, Rows, Select, building
 from lakebed.ingest.stop import graceful_stop
 
 
@@ -24,6 +25,10 @@ def capture(
             "--resnapshot", help="Read all tables anew: the slot is lost, or a table is new."
         ),
     ] = False,
+    build: Command = None,
+    select: Select = None,
+    build_every: Every = 5.0,
+    build_rows: Rows = 1,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show what the Debezium engine says.")
     ] = False,
@@ -56,6 +61,8 @@ def capture(
         tables:
           app.users: saas__users
 
+    With --build it also builds the models that read these tables, as changes come.
+
     Needs wal_level=logical, a role with REPLICATION that owns the tables, and Java 17.
     Ctrl-C (or SIGTERM) ends it; killed at any time it loses and repeats nothing.
 
@@ -78,6 +85,10 @@ def capture(
     settings = read_capture(config)
     faults = Faults(fail_at)
     check_java()
+    folders = (
+        project_folder(project_dir).absolute(),
+        profiles_dir.absolute() if profiles_dir else None,
+    )
     lake = open_lake(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
 
@@ -89,9 +100,10 @@ def capture(
         entities = list(settings.tables.values())
         with (
             Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
+            building(build, select, build_every, build_rows, sink, folders, say) as builder,
             serving(metrics_port, settings.name, sink.meter, lambda: wait.failures),
         ):
-            work = Capture(settings, sink, say, stop, faults, once, resnapshot, verbose)
+            work = Capture(settings, sink, say, stop, faults, once, resnapshot, verbose, builder)
             try:
                 totals = work.run()
             except TryLater as error:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple
 
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
+from lakebed.ingest.stop import end_with_parent
 
 #: Seconds until a JVM must be there, and until a database must have answered.
 START = 120.0
@@ -110,21 +109,13 @@ def _serve(
     """In the process: run the engine until it is killed, or cannot go on."""
     # Ctrl-C is for the capture, which ends this process when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # one that runs on would hold the slot
     try:
         pipe.send(("ended", _run(pipe, settings, offset, verbose, folder)))
     except ImportError as error:
         pipe.send(("missing", f"Capture needs packages more: pip install 'lakebed[cdc]' ({error})"))
     except Exception as error:
         pipe.send(("ended", f"{type(error).__name__}: {error}"[:1000]))
-
-
-def _end_with_parent() -> None:
-    """A capture that was killed leaves no engine behind, which would hold the slot."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
 
 
 def _run(

@@ -25,6 +25,7 @@ from confluent_kafka import (
 
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Breaker
+from lakebed.ingest.build import Builder
 from lakebed.ingest.config import StreamConfig
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import TryLater
@@ -62,7 +63,8 @@ class KafkaStream:
     """One consumer of a stream's group.
 
     `once`: end when all that is there has been written. `skip_lost`: go on from the oldest
-    record when records between the lake's position and the broker's oldest are gone.
+    record when records between the lake's position and the broker's oldest are gone. `builder`:
+    build what reads the records, too.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class KafkaStream:
         faults: Faults,
         once: bool = False,
         skip_lost: bool = False,
+        builder: Builder | None = None,
     ) -> None:
+        self.builder = builder
         self.config, self.sink, self.say, self.stop = config, sink, say, stop
         self.faults, self.once, self.skip_lost = faults, once, skip_lost
         self.totals = Totals()
@@ -129,9 +133,11 @@ class KafkaStream:
                 self._read()
                 if self._due():
                     self._write()
+                self._build()
                 if self.once and self._all_read() and not self._buffer.records:
                     break
             self._write()
+            self._build(last=True)
         except KafkaException as error:
             raise UserError(f"Kafka: {error.args[0].str()}.") from error
         finally:
@@ -324,9 +330,7 @@ class KafkaStream:
             self._forget()
             return
         finally:
-            if self._resting and self._placed:
-                self._consumer.resume([TopicPartition(*place) for place in self._assigned])
-            self._resting = False
+            self._resume()
         self.totals.rows += sum(map(len, good.values()))
         self.totals.rejected += len(rejected)
         self.totals.batches += 1
@@ -351,6 +355,18 @@ class KafkaStream:
         if message is not None and message.error() is None:
             self._forget()  # read, but not taken: it is read again from the lake's position
         time.sleep(seconds)
+
+    def _resume(self) -> None:
+        if self._resting and self._placed:
+            self._consumer.resume([TopicPartition(*place) for place in self._assigned])
+        self._resting = False
+
+    def _build(self, last: bool = False) -> None:
+        if self.builder is not None:
+            try:
+                self.builder.turn(self._wait, last)
+            finally:
+                self._resume()
 
     # --- errors ----------------------------------------------------------------------------
 

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 @dataclass
 class Meter:
     """Counts of one stream. `lag_seconds`: how old the newest record of the last batch was when it
-    was in the lake; None before, and for records without a time."""
+    was in the lake; None before, and for records without a time. `freshness_seconds`: how old the
+    oldest record of the last build was when its models were built; `oldest` the time of the oldest
+    record that is not built, seconds since 1970."""
 
     rows: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     batches: int = 0
     lag_seconds: float | None = None
+    builds: Counter[str] = field(default_factory=Counter)
+    build_seconds: float | None = None
+    freshness_seconds: float | None = None
+    oldest: float | None = None
 
     def written(
         self, rows: Mapping[Entity, Sequence[Record]], rejected: Sequence[Rejected]
@@ -45,6 +51,35 @@ class Meter:
         if times:
             now = datetime.now(timezone.utc).timestamp()
             self.lag_seconds = max(0.0, now - max(times) / 1000)
+            self.put_oldest(min(times) / 1000)
+
+    @property
+    def building(self) -> str:
+        """For a line of status."""
+        if not self.builds:
+            return ""
+        text = f", {self.builds.total()} builds ({self.builds['failure']} failed)"
+        if self.freshness_seconds is not None:
+            text += f", readable after {self.freshness_seconds:.1f} s"
+        return text
+
+    def put_oldest(self, time: float | None) -> None:
+        """A record of that time waits to be built."""
+        if time is not None:
+            self.oldest = time if self.oldest is None else min(self.oldest, time)
+
+    def take_oldest(self) -> float | None:
+        """The oldest record that waits; from now on none does."""
+        oldest, self.oldest = self.oldest, None
+        return oldest
+
+    def built(self, good: bool, seconds: float, oldest: float | None) -> None:
+        """A build has ended, whose oldest new record was of that time."""
+        self.builds["success" if good else "failure"] += 1
+        self.build_seconds = seconds
+        if good and oldest is not None:
+            now = datetime.now(timezone.utc).timestamp()
+            self.freshness_seconds = max(0.0, now - oldest)
 
 
 @contextmanager
@@ -106,6 +141,31 @@ def serving(
                 )
                 age.add_metric([stream], meter.lag_seconds)
                 yield age
+            if meter.builds:
+                builds = CounterMetricFamily(
+                    "builds",
+                    "Builds of the models that read the stream",
+                    labels=["stream", "result"],
+                )
+                for result, count in meter.builds.items():
+                    builds.add_metric([stream, result], count)
+                yield builds
+            for name, what, value in (
+                (
+                    "processing_duration_seconds",
+                    "How long the last build took",
+                    meter.build_seconds,
+                ),
+                (
+                    "freshness_lag_seconds",
+                    "Age of the oldest record of the last build, when its models were built",
+                    meter.freshness_seconds,
+                ),
+            ):
+                if value is not None:
+                    gauge = GaugeMetricFamily(name, what, labels=["stream"])
+                    gauge.add_metric([stream], value)
+                    yield gauge
             if lag is not None:
                 behind = GaugeMetricFamily(
                     "ingestion_lag_records",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -31,3 +33,15 @@ def graceful_stop() -> Iterator[threading.Event]:
     finally:
         for each in SIGNALS:
             signal.signal(each, before[each])
+
+
+def end_with_parent() -> None:
+    """In a child process: end when the parent has ended, however that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

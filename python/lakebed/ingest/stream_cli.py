@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lakebed.errors import UserError
+from lakebed.ingest.build import Command, Every, Rows, Select, building
 from lakebed.ingest.stop import graceful_stop
 
 
@@ -23,6 +24,10 @@ def stream(
         bool,
         typer.Option("--skip-lost", help="Go on when the broker has already deleted records."),
     ] = False,
+    build: Command = None,
+    select: Select = None,
+    build_every: Every = 5.0,
+    build_rows: Rows = 1,
     patience: Annotated[
         float | None,
         typer.Option(min=0, help="Seconds to wait for a busy lake; for ever if absent."),
@@ -55,6 +60,8 @@ def stream(
         kafka: {bootstrap.servers: "localhost:9092"}
         topics: {clicks: web__clicks}
 
+    With --build it also builds the models that read the topics' tables, as records come.
+
     Ctrl-C (or SIGTERM) writes what was read and ends; a second one ends at once, which loses
     nothing either. Points of --fail-at: received, begun, rows-written, dlq-written,
     positions-moved, committed, acknowledged.
@@ -74,6 +81,10 @@ def stream(
 
     settings = read_stream(config)
     faults = Faults(fail_at)
+    folders = (
+        project_folder(project_dir).absolute(),
+        profiles_dir.absolute() if profiles_dir else None,
+    )
     lake = open_lake(target, project_dir, profiles_dir)
     # Relative paths of profiles.yml count from the project, as they do for dbt.
     os.chdir(project_folder(project_dir))
@@ -89,8 +100,8 @@ def stream(
             Patience(patience, say=say, stop=stop),
             faults,
         )
-        with sink:
-            work = KafkaStream(settings, sink, say, stop, faults, once, skip_lost)
+        with sink, building(build, select, build_every, build_rows, sink, folders, say) as builder:
+            work = KafkaStream(settings, sink, say, stop, faults, once, skip_lost, builder)
             done = threading.Event()
             reporter = threading.Thread(
                 target=_report, args=(work, say, done, status_every), daemon=True
@@ -123,6 +134,7 @@ def _report(work: Any, say: Any, done: threading.Event, every: float) -> None:
         say(
             f"{rows:,} rows, {(rows - before) / (now - then):,.0f}/s, "
             f"{work.totals.rejected:,} to the DLQ, lag {work.known_lag:,}"
+            f"{work.sink.meter.building}"
         )
         before, then = rows, now
 
