@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -133,7 +134,8 @@ def _release() -> None:
 
 def _reason(output: str) -> str:
     """dbt's error in one line, without the place in a file that it adds."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [re.sub(r"^\d\d:\d\d:\d\d\s+", "", line.strip()) for line in output.splitlines()]
+    lines = [line for line in lines if line and not re.match(r"\d+ of \d+ ERROR", line)]
     for line in lines:
         if "Lakebed: " in line:
             return line.split("Lakebed: ", 1)[1]

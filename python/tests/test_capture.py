@@ -202,6 +202,28 @@ def test_a_transaction_that_others_overlap_is_whole(tmp_path: Path, source: Post
     assert len(items(source)) > 1000
 
 
+def test_an_idle_database_is_followed_on(tmp_path: Path, source: Postgres) -> None:
+    """Its slot keeps no log at all, not even that of the last commit."""
+    capturing = Capturing(tmp_path, source)
+    capturing.run()
+    process = capturing.start()
+    kept = "select confirmed_flush_lsn - restart_lsn from pg_replication_slots"
+    try:
+        for number in range(60):
+            insert = f"insert into app.items values ({number}, 'one', 1)"
+            source.execute(insert, "select pg_log_standby_snapshot()")
+            time.sleep(1)
+            if source.query(kept) == [(0,)]:
+                break
+        assert source.query(kept) == [(0,)], process.poll()
+    finally:
+        process.kill()
+        process.communicate()
+    source.execute("insert into app.items values (-2, 'two', 2)")
+    capturing.run()
+    assert capturing.table() == items(source)
+
+
 class Application(threading.Thread):
     """Changes the items until it is stopped; several work side by side."""
 

@@ -10,15 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
+from business import Business
 from lakebed.errors import UserError
 from lakebed.parity import compare
 from lakebed.spark.cluster import down, free_ports, up
 from lakebed.spark.settings import check_java, connect_session
-from lakehouse import Lakehouse
 from postgres import Postgres
 
 pytestmark = pytest.mark.timeout(900)
@@ -48,38 +47,6 @@ SCHEMA = (
     "_source string, _topic string, _partition int, _offset bigint, _key string, _record string,"
     " _headers string, _sent_at timestamp, _batch_id bigint, ingested_at timestamp"
 )
-
-
-class Business:
-    """The application's database, and the lake that follows it."""
-
-    def __init__(self, home: Path, source: Postgres) -> None:
-        self.source = source
-        self.lakehouse = Lakehouse(
-            home,
-            {
-                "LAKEBED_DOMAINS": "saas",
-                "LAKEBED_SAAS_POSTGRES": source.url,
-            },
-        )
-
-    def live(self, until: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["lakebed", "sample", "saas", "--until", until],
-            env=self.lakehouse.environment(),
-            stdout=subprocess.DEVNULL,
-        )
-
-    def capture(self) -> None:
-        self.lakehouse.run("lakebed", "capture", "streams/saas.yml", "--once")
-
-    def ledger(self) -> list[tuple[str, str, dict[str, Any], datetime]]:
-        return [
-            (entity, op, row, at.replace(tzinfo=None))
-            for entity, op, row, at in self.source.query(
-                "select entity, op, row, at at time zone 'UTC' from ledger.changes order by seq"
-            )
-        ]
 
 
 @pytest.fixture(scope="module")

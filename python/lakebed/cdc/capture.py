@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lakebed.cdc.config import CaptureConfig
-from lakebed.cdc.engine import START, Engine, Event
+from lakebed.cdc.engine import START, Engine, Event, resume_at
 from lakebed.cdc.source import MARK, Source
 from lakebed.errors import UserError
 from lakebed.ingest.build import Builder
@@ -111,9 +111,9 @@ class Capture:
         self._build(last=True)
         return self.totals
 
-    def _build(self, last: bool = False) -> None:
+    def _build(self, more: bool = False, last: bool = False) -> None:
         if self.builder is not None:
-            self.builder.turn(time.sleep, last)
+            self.builder.turn(time.sleep, more, last)
 
     # --- where to begin ----------------------------------------------------------------------
 
@@ -171,7 +171,9 @@ class Capture:
         acknowledged = 0
         started = time.monotonic()
         every = MARK_EVERY if self.once else self.config.heartbeat
-        offset = state.offset if state.snapshot == "done" else None
+        offset = None
+        if state.snapshot == "done" and state.offset:
+            offset = resume_at(state.offset, self.source.kept())
         with Engine(self.source.settings(), offset, self.verbose) as engine:
             while not self._ended and not self.stop.is_set():
                 now = time.monotonic()
@@ -198,7 +200,8 @@ class Capture:
                     if acknowledged:
                         self.faults.reach("acknowledged")
                     acknowledged = 0
-                self._build()
+                if state.snapshot == "done":  # one that is cut is made anew: no time to lose
+                    self._build(more=events is not None)
             if self._ended:
                 self._settle(state)
             self._flush(pending, position, state)

@@ -220,17 +220,20 @@ def _words(message: Any, error: Any) -> str:
     return " ".join(text.split())[:500]
 
 
-def resume_at(offset: str) -> str:
+def resume_at(offset: str, kept: int) -> str:
     """The offset that makes the engine begin with the first transaction that was committed later.
 
     Its own way is to look for the record that begins where the last one ended. With writers side by
     side that can be a change in the middle of a transaction, and what stands before it would be
-    left out. No record begins at an odd place; so it goes by the commits. After a snapshot
-    `lsn_commit` is not set: then it is the snapshot's place, and changes say they came after it.
+    left out. No record begins at an odd place; so it goes by the commits. But it refuses to begin
+    before `kept`, what the slot keeps: where that is the place itself, no change begins there.
+    After a snapshot `lsn_commit` is not set: then it is the snapshot's place, and what
+    follows says that it came after it.
     """
     content = json.loads(offset)
-    content.setdefault("lsn_commit", content["lsn"])
-    content["lsn"] = content["lsn_proc"] = content["lsn_commit"] - 1
+    place = content.get("lsn_commit") or content["lsn"]
+    content["lsn"] = content["lsn_proc"] = max(place - 1, kept)
+    content["lsn_commit"] = place + 1
     return json.dumps(content)
 
 
@@ -242,7 +245,7 @@ def _write_offset(file: Path, name: str, offset: str | None) -> None:
 
     content = jpype.JClass("java.util.HashMap")()
     key = json.dumps([name, {"server": name}], separators=(",", ":"))
-    content.put(_bytes(key), _bytes(resume_at(offset)))
+    content.put(_bytes(key), _bytes(offset))
     stream = jpype.JClass("java.io.ObjectOutputStream")(
         jpype.JClass("java.io.FileOutputStream")(str(file))
     )

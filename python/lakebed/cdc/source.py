@@ -186,8 +186,15 @@ class Source:
 
     def confirmed(self) -> int:
         """Up to where the slot knows the log as read, in bytes."""
+        return self._place("confirmed_flush_lsn")
+
+    def kept(self) -> int:
+        """From where the slot keeps the log."""
+        return self._place("restart_lsn")
+
+    def _place(self, column: str) -> int:
         with self._connected() as connection:
-            query = f"select {_bytes('confirmed_flush_lsn')} from pg_replication_slots"
+            query = f"select {_bytes(column)} from pg_replication_slots"
             place = _one(connection, f"{query} where slot_name = %s", (self.config.slot,))
             return int(place or 0)
 

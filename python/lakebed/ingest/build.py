@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.sink import Sink
@@ -102,16 +103,18 @@ class Builder:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._process.terminate()
-        self._process.join(10)
+        self._pipe.close()  # it ends when it reads that
+        self._process.join(0 if self._busy else 10)
         self._process.kill()
-        self._pipe.close()
 
-    def turn(self, pause: Callable[[float], object], last: bool = False) -> None:
+    def turn(
+        self, pause: Callable[[float], object], more: bool = False, last: bool = False
+    ) -> None:
         """Begin a build that is due, and take note of one that has ended; `pause` is what to do
-        meanwhile. `last`: build what is not built yet, and raise UserError if that fails."""
+        meanwhile. `more`: there is more to read at once, so it had better wait a little. `last`:
+        build what is not built yet, and raise UserError if that fails."""
         self._collect()
-        if not self._busy and (self._due() or (last and self._new() != 0)):
+        if not self._busy and (self._due(more) or (last and self._new() != 0)):
             self._begin()
         while self._busy and (self.alone or last):
             pause(0.05)
@@ -125,8 +128,10 @@ class Builder:
         """Rows that no good build has seen; -1: nothing was built yet."""
         return -1 if self._built is None else self.meter.rows.total() - self._built
 
-    def _due(self) -> bool:
+    def _due(self, more: bool) -> bool:
         new, waited = self._new(), time.monotonic() - self._started
+        if more and waited < 3 * self.plan.every:
+            return False
         if self._failed and waited < min(AGAIN, 10 * self.plan.every):
             return False
         if new < 0:
@@ -177,15 +182,15 @@ def _serve(
     """In the process: dbt, once for each message, until it is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sidecar ends it when it is done
     end_with_parent()
-    from lakebed.dbt import Project
-
     dbt = Project(project, target, profiles)
     try:
-        selection = plan.select.split() if plan.select else _readers(dbt.manifest(), tables)
+        readers = _chosen(dbt, plan.select) if plan.select else _readers(dbt.manifest(), tables)
     except UserError as impossible:
         pipe.send(("impossible", str(impossible)))
         return
     pipe.send(("ready", None))
+    # At first with all else that they read, which may not be there yet.
+    selection = readers if plan.select else [f"@{reader.removesuffix('+')}" for reader in readers]
     while True:
         try:
             pipe.recv()
@@ -194,11 +199,19 @@ def _serve(
         error: str | None = None
         try:
             dbt.dbt(plan.command, "--select", *selection)
+            selection = readers
         except UserError as failed:
             error = str(failed)
         except Exception as failed:
             error = f"{type(failed).__name__}: {failed}"[:500]
         pipe.send(("built", error))
+
+
+def _chosen(dbt: Project, select: str) -> list[str]:
+    """A selection that a person gave. Raises UserError when it is of nothing."""
+    if not dbt.dbt("ls", "--resource-type", "model", "--select", *select.split()).strip():
+        raise UserError(f"--select {select} selects no model.")
+    return select.split()
 
 
 def _readers(manifest: dict[str, Any], tables: Sequence[str]) -> list[str]:

@@ -364,7 +364,7 @@ class KafkaStream:
     def _build(self, last: bool = False) -> None:
         if self.builder is not None:
             try:
-                self.builder.turn(self._wait, last)
+                self.builder.turn(self._wait, last=last)
             finally:
                 self._resume()
 
