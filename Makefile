@@ -54,7 +54,7 @@ contracts: $(VENV)/ok  ## Refuse a broken contract; RELEASE=<git revision> to co
 	  echo "No contract of $(RELEASE) is broken."; fi
 
 docs: $(VENV)/ok  ## Lineage, columns and tests of what was built, one page: target/static_index.html
-	dbt docs generate --static
+	$(DOMAINS) dbt docs generate --static
 
 coverage: $(VENV)/ok  ## Write docs/patterns.md
 	$(DOMAINS) dbt parse --quiet

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+import pytest
+from lakebed.errors import UserError
 from lakebed.sample.postgres import Server
+from lakebed.spark.settings import check_java
+
+
+def need_capture() -> None:
+    """Where Java cannot be had the test is skipped, in CI it fails."""
+    try:
+        check_java()
+    except UserError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"No capture here. {error}")
 
 
 class Postgres(Server):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -19,9 +18,8 @@ import psycopg
 import pytest
 import yaml
 from harness import UPSERT_STRATEGY, DbtProject
-from lakebed.errors import UserError
 from lakehouse import Lakehouse
-from postgres import Postgres
+from postgres import Postgres, need_capture
 from streams import LAKEBED, ROOT
 
 PROVES = ["pat-cdc-log-based", "pat-exactly-once"]
@@ -29,14 +27,7 @@ PROVES = ["pat-cdc-log-based", "pat-exactly-once"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    from lakebed.spark.settings import check_java
-
-    try:
-        check_java()
-    except UserError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"No capture here. {error}")
+    need_capture()
     postgres = Postgres(tmp_path_factory.mktemp("source") / "pg")
     postgres.start()
     yield postgres

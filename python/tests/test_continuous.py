@@ -18,9 +18,7 @@ import yaml
 from broker import Broker
 from business import Business
 from harness import DbtProject
-from lakebed.errors import UserError
-from lakebed.spark.settings import check_java
-from postgres import Postgres
+from postgres import Postgres, need_capture
 from streams import LAKEBED, QUICK, send
 
 pytestmark = pytest.mark.timeout(600)
@@ -161,10 +159,7 @@ def test_a_stream_that_nothing_reads_is_said(clicks: Clicks) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Postgres]:
-    try:
-        check_java()
-    except UserError as error:
-        pytest.skip(f"No capture here. {error}")
+    need_capture()
     postgres = Postgres(tmp_path / "pg")
     postgres.start()
     yield postgres

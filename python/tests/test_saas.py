@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 from business import Business
-from lakebed.errors import UserError
 from lakebed.parity import compare
 from lakebed.spark.cluster import down, free_ports, up
-from lakebed.spark.settings import check_java, connect_session
-from postgres import Postgres
+from lakebed.spark.settings import connect_session
+from postgres import Postgres, need_capture
 
 pytestmark = pytest.mark.timeout(900)
 PROVES = [
@@ -52,10 +51,7 @@ SCHEMA = (
 @pytest.fixture(scope="module")
 def business(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
     """Some weeks: the application killed now and then, captured and built in between."""
-    try:
-        check_java()
-    except UserError as error:
-        pytest.skip(f"No capture here. {error}")
+    need_capture()
     dice = random.Random(5)
     home = tmp_path_factory.mktemp("saas")
     source = Postgres(home / "pg")

@@ -15,20 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.ingest.metrics import Meter
-from lakebed.ingest.sink import Sink
 from lakebed.ingest.stop import end_with_parent
+
+if TYPE_CHECKING:
+    from lakebed.ingest.sink import Sink
 
 PATTERNS = ["pat-batch-microbatch-continuum"]
 
 #: Seconds until a build that failed is tried again, if no record comes sooner.
 AGAIN = 30.0
+_DIED = "dbt's process has died; what was read is in the lake."
 
 
 #: Options of the commands that have a continuous mode.
@@ -144,7 +147,10 @@ class Builder:
         self._seen, self._oldest = self.meter.rows.total(), self.meter.take_oldest()
         self._started = time.monotonic()
         self._busy = True
-        self._pipe.send("build")
+        try:
+            self._pipe.send("build")
+        except OSError:
+            raise UserError(_DIED) from None
 
     def _collect(self) -> None:
         if not (self._busy and self._pipe.poll(0)):
@@ -165,7 +171,7 @@ class Builder:
         try:
             kind, content = self._pipe.recv()
         except (EOFError, OSError):
-            raise UserError("dbt's process has died; what was read is in the lake.") from None
+            raise UserError(_DIED) from None
         if kind == "impossible":
             raise UserError(content)
         return content  # type: ignore[no-any-return]
