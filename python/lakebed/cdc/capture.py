@@ -192,7 +192,9 @@ class Capture:
                     before = state.snapshot
                     position, state, events_written = self._flush(pending, position, state)
                     if before != state.snapshot:
-                        return  # the log is read by an engine that knows where the snapshot was
+                        # The log is read by an engine that knows where the snapshot was.
+                        self._ended = False
+                        return
                     acknowledged += events_written
                     written_at = time.monotonic()
                 if events is not None:
