@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -58,11 +58,14 @@ class Keeper:
             second = own / file.relative_to(self.data)
             second.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(file, second)
+                try:
+                    os.link(file, second)
+                except FileNotFoundError:
+                    raise
+                except OSError:
+                    shutil.copyfile(file, second)
             except FileNotFoundError:
                 continue  # of another writer, who has just rolled back
-            except OSError:
-                shutil.copyfile(file, second)
             kept[second] = file
         try:
             yield
@@ -98,7 +101,7 @@ class Keeper:
             folders += within
             for entry in entries:
                 # A folder that is as old as that has no newer file.
-                if changed >= after and entry.is_file() and entry.stat().st_mtime_ns >= after:
+                if changed >= after and entry.is_file() and _changed(entry) >= after:
                     yield Path(entry)
 
     def _heal(self) -> None:
@@ -107,7 +110,7 @@ class Keeper:
         except FileNotFoundError:
             return
         for folder in folders:
-            if abandoned(folder.name, folder.stat().st_mtime):
+            if abandoned(folder.name, _changed(folder) / 1e9):
                 for second in [file for file in Path(folder).rglob("*") if file.is_file()]:
                     give_back(second, self.data / second.relative_to(folder.path))
                 shutil.rmtree(folder.path, ignore_errors=True)
@@ -130,7 +133,16 @@ def give_back(second: Path, file: Path) -> None:
     """The file's own name, unless it still has it."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        second.replace(file)
+        with suppress(FileNotFoundError):  # another process has just given it back
+            second.replace(file)
+
+
+def _changed(entry: os.DirEntry[str]) -> float:
+    """When it was last changed, in nanoseconds; never, when another process has just removed it."""
+    try:
+        return entry.stat().st_mtime_ns
+    except FileNotFoundError:
+        return float("-inf")
 
 
 def abandoned(name: str, changed: float) -> bool:

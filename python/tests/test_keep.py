@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -85,6 +87,28 @@ def test_folders_that_did_not_change_are_not_listed(
     assert new.exists()
     assert data / "silver" in listed
     assert old.parent not in listed
+
+
+def test_other_writers_files_come_and_go(data: Path) -> None:
+    """Whoever rolls back removes files that were seen a moment before."""
+    done = threading.Event()
+
+    def come_and_go(name: str) -> None:
+        while not done.is_set():
+            for file in [new_file(data, f"{name}-{number}.parquet") for number in range(20)]:
+                file.unlink()
+
+    keeper = Keeper(data)
+    mine = new_file(data, "mine.parquet")
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(come_and_go, name) for name in ("a", "b", "c")]
+        try:
+            for _ in range(100):
+                commit(keeper, mine, None)
+        finally:
+            done.set()
+        assert [other.result() for other in others] == [None] * 3
+    assert mine.stat().st_nlink == 1
 
 
 def test_a_file_system_without_links(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

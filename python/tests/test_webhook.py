@@ -101,6 +101,7 @@ def serving(lakehouse: Lakehouse, **settings: Any) -> Iterator[tuple[Server, htt
     finally:
         if server.process and server.process.poll() is None:
             output = server.stop()
+            print(output)  # pytest shows it when the test has failed
             assert server.process.returncode in (0, -signal.SIGTERM), output
 
 

@@ -9,7 +9,7 @@ one batch and released; on `team` writers work side by side.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -252,13 +252,12 @@ class Sink:
     def transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         """Commit at the end, roll back on an error."""
         connection.execute("begin")
-        try:
+        with ExitStack() as undo:
+            undo.callback(connection.execute, "rollback")
             yield
-        except BaseException:
-            connection.execute("rollback")
-            raise
-        with keeping(self._keeper):
-            connection.execute("commit")
+            with keeping(self._keeper):
+                undo.pop_all()  # a commit that fails has rolled back
+                connection.execute("commit")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self._connection = duckdb.connect()
