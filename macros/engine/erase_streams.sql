@@ -1,12 +1,17 @@
 {#- What `lakebed stream` and `lakebed webhook` took in: their bronze tables are sources of dbt, and what
-    they refused is in ops.dlq. Streams write to DuckLake only, so there is nothing to do on Spark. -#}
+    they refused is in ops.dlq. On Spark it cannot be erased yet, and a lake that streams write to is refused. -#}
 
 {#- The refused records that name a subject in any part, whatever they were meant for; a policy could say
     nothing else about what cannot be read. Refuses a stream's table that is no source and names a
     subject. Returns: {name, rows, delete}. -#}
 {% macro refused_records(plan, keys) %}{{- return(adapter.dispatch('refused_records', 'lakebed')(plan, keys)) -}}{% endmacro %}
 
-{% macro spark__refused_records(plan, keys) %}{{- return({'rows': 0}) -}}{% endmacro %}
+{% macro spark__refused_records(plan, keys) %}
+    {%- if load_relation(lakebed.ops_relation('dlq')) -%}
+        {{ exceptions.raise_compiler_error("Lakebed: streams write to this lake (" ~ lakebed.ops_relation('dlq') ~ " is there), and what they took in can be erased on DuckLake only so far (docs/erasure.md). Nothing was erased.") }}
+    {%- endif -%}
+    {{- return({'rows': 0}) -}}
+{% endmacro %}
 
 {% macro duckdb__refused_records(plan, keys) %}
     {%- set streams = run_query("select schema_name || '.' || table_name from duckdb_columns() where database_name = " ~ lakebed.text_literal(target.database) ~ " and column_name in ('_topic', '_offset', '_record') group by all having count(*) = 3 order by 1").columns[0].values() -%}
@@ -18,9 +23,22 @@
     {%- endfor -%}
     {%- set dlq = load_relation(api.Relation.create(database=target.database, schema='ops', identifier='dlq')) -%}
     {%- if not dlq -%}{{- return({'rows': 0}) -}}{%- endif -%}
-    {%- set where = ' where ' ~ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, plan.key_type) -%}
+    {%- set counted = [] -%}
+    {%- for key in keys -%}{%- do counted.extend(lakebed.counted_texts(key)) -%}{%- endfor -%}
+    {%- set where = ' where ' ~ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, plan.key_type) ~ " or regexp_matches(hex(record_value), '^(..)*(" ~ counted | join('|') ~ ")')" -%}
     {{- return({'name': 'ops.dlq', 'rows': run_query('select count(*) from ' ~ dlq ~ where).rows[0][0] | int, 'delete': 'delete from ' ~ dlq ~ where}) -}}
 {% endmacro %}
+
+{#- How a text stands in Avro and in Protobuf: after its length in bytes, seven bits to a byte; Avro
+    writes twice the length. Returns: hexadecimal texts. -#}
+{% macro counted_texts(text) -%}
+    {%- set bytes, found = text.encode('utf-8'), [] -%}
+    {%- for length in [bytes | length, 2 * (bytes | length)] -%}
+        {%- set head = '%02X' % length if length < 128 else '%02X%02X' % (length % 128 + 128, length // 128) -%}
+        {%- do found.append(head ~ bytes.hex() | upper) -%}
+    {%- endfor -%}
+    {{- return(found) -}}
+{%- endmacro %}
 
 {#- Whether the key of a subject is any part of some columns: text, or bytes that may be text.
     Arguments: columns; keys, texts; data_type, of a key. Returns: SQL condition. -#}

@@ -1,5 +1,5 @@
 {#- What `lakebed maintain` (macros/storage/maintain.sql) measures, cheaply: DuckLake's catalogue knows all
-    of it; on Delta it is two queries a table, of the log only.
+    of it; on Delta it is two queries a table, of the log only, on Iceberg a few of its metadata.
     Returns: {tables: [{table, files, bytes, small_files, small_bytes, delete_files, deleted_rows, rows,
     dirty_bytes, inlined_rows, new_bytes, versions, version, expirable}], lake: {...} or none}.
     new_bytes: written since the table was last clustered. -#}
@@ -64,41 +64,73 @@
 {% endmacro %}
 
 {% macro spark__measured_tables(keep_days) %}
-    {%- set schemas, tables, tagged = [], [], [] -%}
+    {%- set schemas, tables, tagged, clustered = [], [], [], {} -%}
     {%- if load_relation(lakebed.tags()) -%}
         {#- Delta cannot keep an old version alone: such a table is not expired. -#}
         {%- for row in run_query('select distinct table_schema, table_name from ' ~ lakebed.tags() ~ ' where tagged_at < ' ~ lakebed.as_of() ~ ' - make_interval(0, 0, 0, ' ~ keep_days ~ ')').rows -%}
             {%- do tagged.append(row[0] ~ '.' ~ row[1]) -%}
         {%- endfor -%}
     {%- endif -%}
+    {%- for done in lakebed.last_maintenance() if done.action == 'cluster' -%}{%- do clustered.update({done.table: done.version}) -%}{%- endfor -%}
     {%- for node in graph.nodes.values() if node.resource_type in ['model', 'snapshot', 'seed'] and node.schema not in schemas -%}{%- do schemas.append(node.schema) -%}{%- endfor -%}
     {%- if lakebed.maintenance().schema not in schemas -%}{%- do schemas.append(lakebed.maintenance().schema) -%}{%- endif -%}
     {%- for schema in schemas | sort if adapter.check_schema_exists(none, schema) -%}
-        {%- for row in list_relations_without_caching(api.Relation.create(schema=schema)) if 'Provider: delta' in row[3] -%}
+        {%- for row in list_relations_without_caching(api.Relation.create(schema=schema)) -%}
             {%- set relation = api.Relation.create(schema=row[0], identifier=row[1]) -%}
-            {%- set detail = run_query('describe detail ' ~ relation).rows[0] -%}
-            {%- set name = relation.schema ~ '.' ~ relation.identifier -%}
-            {%- set new = {'bytes': 0, 'open': true} -%}
-            {%- set history = run_query('describe history ' ~ relation).rows -%}
-            {%- for row in history if new.open -%}
-                {#- Maps come as text that is no JSON from one driver, as dictionaries from another. -#}
-                {%- if row['operation'] == 'OPTIMIZE' and modules.re.search('zOrderBy[^\\[]*\\[[^\\]]', row['operationParameters'] | string) -%}
-                    {%- do new.update(open=false) -%}
-                {%- else -%}
-                    {%- for name, written in modules.re.findall('(numOutputBytes|numTargetBytesAdded|numAddedBytes)[^0-9]+([0-9]+)', row['operationMetrics'] | string) -%}
-                        {%- do new.update(bytes=new.bytes + written | int) -%}
-                    {%- endfor -%}
-                {%- endif -%}
-            {%- endfor -%}
-            {%- set files, bytes = detail['numFiles'] | int, detail['sizeInBytes'] | int -%}
-            {%- set small = files if bytes / [files, 1] | max < 32000000 else 0 -%}
-            {%- set age = (modules.datetime.datetime.fromisoformat(lakebed.as_of_text()[:19]) - modules.datetime.datetime.fromisoformat(history[-1]['timestamp'] | string | replace('T', ' ') | truncate(19, true, '', 0))).days -%}
-            {%- do tables.append({
-                'table': name, 'files': files, 'bytes': bytes, 'rows': 0, 'small_files': small, 'small_bytes': bytes if small else 0,
-                'delete_files': 0, 'deleted_rows': 0, 'dirty_bytes': 0, 'inlined_rows': 0, 'new_bytes': bytes if new.open else [new.bytes, bytes] | min,
-                'versions': history | length, 'version': history[0]['version'] | int, 'expirable': age > [keep_days, 7] | max and name not in tagged,
-            }) -%}
+            {%- if 'Provider: delta' in row[3] -%}
+                {%- do tables.append(lakebed.delta_measured(relation, keep_days, tagged)) -%}
+            {%- elif 'table_type=ICEBERG' in row[3] -%}
+                {%- do tables.append(lakebed.iceberg_measured(relation, keep_days, clustered.get(row[0] ~ '.' ~ row[1], -1))) -%}
+            {%- endif -%}
         {%- endfor -%}
     {%- endfor -%}
     {{- return({'tables': tables, 'lake': none}) -}}
+{% endmacro %}
+
+{% macro delta_measured(relation, keep_days, tagged) %}
+    {%- set detail = run_query('describe detail ' ~ relation).rows[0] -%}
+    {%- set name = relation.schema ~ '.' ~ relation.identifier -%}
+    {%- set new = {'bytes': 0, 'open': true} -%}
+    {%- set history = run_query('describe history ' ~ relation).rows -%}
+    {%- for row in history if new.open -%}
+        {#- Maps come as text that is no JSON from one driver, as dictionaries from another. -#}
+        {%- if row['operation'] == 'OPTIMIZE' and modules.re.search('zOrderBy[^\\[]*\\[[^\\]]', row['operationParameters'] | string) -%}
+            {%- do new.update(open=false) -%}
+        {%- else -%}
+            {%- for name, written in modules.re.findall('(numOutputBytes|numTargetBytesAdded|numAddedBytes)[^0-9]+([0-9]+)', row['operationMetrics'] | string) -%}
+                {%- do new.update(bytes=new.bytes + written | int) -%}
+            {%- endfor -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set files, bytes = detail['numFiles'] | int, detail['sizeInBytes'] | int -%}
+    {%- set small = files if bytes / [files, 1] | max < 32000000 else 0 -%}
+    {%- set age = (modules.datetime.datetime.fromisoformat(lakebed.as_of_text()[:19]) - modules.datetime.datetime.fromisoformat(history[-1]['timestamp'] | string | replace('T', ' ') | truncate(19, true, '', 0))).days -%}
+    {{- return({
+        'table': name, 'files': files, 'bytes': bytes, 'rows': 0, 'small_files': small, 'small_bytes': bytes if small else 0,
+        'delete_files': 0, 'deleted_rows': 0, 'dirty_bytes': 0, 'inlined_rows': 0, 'new_bytes': bytes if new.open else [new.bytes, bytes] | min,
+        'versions': history | length, 'version': history[0]['version'] | int, 'expirable': age > [keep_days, 7] | max and name not in tagged,
+    }) -}}
+{% endmacro %}
+
+{#- Which files the delete files speak of is not always known: what it costs to write them anew is at most
+    the whole table. Arguments: clustered, the version that `cluster` left, or -1. -#}
+{% macro iceberg_measured(relation, keep_days, clustered) %}
+    {%- set row = run_query(
+        'select count(*), coalesce(sum(file_size_in_bytes), 0), coalesce(sum(record_count), 0), count_if(file_size_in_bytes < 32000000), coalesce(sum(file_size_in_bytes) filter (where file_size_in_bytes < 32000000), 0),'
+        ~ ' (select count(*) from ' ~ relation ~ '.delete_files), (select coalesce(sum(record_count), 0) from ' ~ relation ~ '.delete_files)'
+        ~ ' from ' ~ relation ~ '.data_files'
+    ).rows[0] -%}
+    {%- set bytes, deletes, version = row[1] | int, row[5] | int, lakebed.iceberg_newest_version(relation) -%}
+    {%- set line, whole = lakebed.iceberg_line(relation, clustered, version) -%}
+    {%- set new = line | rejectattr('rewrites') | map(attribute='bytes') | sum if whole else bytes -%}
+    {%- set moment = lakebed.iceberg_expire_before(relation, keep_days) -%}
+    {%- set versions = run_query(
+        "select count(*), count_if(committed_at < timestamp '" ~ (moment or '1970-01-01') ~ "' and named.snapshot_id is null)"
+        ~ ' from ' ~ relation ~ '.snapshots as versions left join (select distinct snapshot_id from ' ~ relation ~ '.refs) as named on versions.snapshot_id = named.snapshot_id'
+    ).rows[0] -%}
+    {{- return({
+        'table': relation.schema ~ '.' ~ relation.identifier, 'files': row[0] | int, 'bytes': bytes, 'rows': row[2] | int, 'small_files': row[3] | int, 'small_bytes': row[4] | int,
+        'delete_files': deletes, 'deleted_rows': row[6] | int, 'dirty_bytes': bytes if deletes else 0, 'inlined_rows': 0, 'new_bytes': [new, bytes] | min,
+        'versions': versions[0] | int, 'version': version, 'expirable': versions[1] | int > 0,
+    }) -}}
 {% endmacro %}

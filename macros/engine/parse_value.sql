@@ -1,8 +1,9 @@
 {#- Text to a typed value, NULL when it is not one. What counts as one is said here, by a pattern, so
     that it is the same on every engine: their own casts also take '1_000', '12:30', 'today' or 'NaN',
     each its own. Surrounding spaces are not part of a value: trim before.
-    Arguments: text, a SQL expression; data_type, as in a contract; formats, a list of strftime
-    patterns (%Y %m %d %H %M %S) tried after ISO 8601 (dates and timestamps).
+    Arguments: text, a SQL expression; data_type, as in a contract; formats, of dates and timestamps
+    what is tried after ISO 8601: strftime patterns (%Y %m %d %H %M %S), or epoch_days, epoch_ms,
+    epoch_us, which are whole numbers since 1970.
     Returns: SQL expression of data_type. Engines: DuckDB, Spark.
     Whole numbers must be written as such ('3.7' is no bigint), decimals are rounded half up to
     their scale, timestamps are UTC (an offset is applied) in the years 0001 to 9999, truth is true,
@@ -55,13 +56,28 @@
     {%- if not formats -%}{{- return(iso) -}}{%- endif -%}
     coalesce(
         {{ iso }}
-        {%- for format in formats -%}
+        {%- for format in formats if format in lakebed.epochs() %}
+        , {{ lakebed.parse_epoch(text, data_type, lakebed.epochs()[format]) }}
+        {%- endfor %}
+        {%- for format in formats if format not in lakebed.epochs() -%}
             {%- set ns = namespace(pattern=modules.re.escape(format)) -%}
             {%- for code in ['%m', '%d', '%H', '%M', '%S'] %}{% set ns.pattern = ns.pattern | replace(code, '[0-9]{1,2}') %}{% endfor -%}
             {%- set ns.pattern = ns.pattern | replace('%Y', '[0-9]{4}') | replace('\\ ', ' ') | replace('\\/', '/') | replace('\\-', '-') -%}
         , case when {{ lakebed.matches_regex(text, '^(?:' ~ ns.pattern ~ ')\\z') }} then {{ adapter.dispatch('parse_format', 'lakebed')(text, data_type, format) }} end
         {%- endfor %}
     )
+{%- endmacro %}
+
+{#- Microseconds in one of them. -#}
+{% macro epochs() -%}{{ return({'epoch_days': 86400000000, 'epoch_ms': 1000, 'epoch_us': 1}) }}{%- endmacro %}
+
+{#- Of the years 0001 to 9999, as elsewhere. -#}
+{% macro parse_epoch(text, data_type, micros) -%}
+    {%- set number = lakebed.guarded_cast(text, '[+-]?[0-9]{1,18}', 'bigint') -%}
+    case
+        when {{ number }} between {{ -62135596800000000 // micros }} and {{ 253402300799999999 // micros }}
+            then cast({{ lakebed.from_epoch_micros(number ~ ' * ' ~ micros) }} as {{ data_type }})
+    end
 {%- endmacro %}
 
 {% macro duckdb__parse_format(text, data_type, format) -%}

@@ -15,6 +15,7 @@
         {#- Spark copies files for no merge whose source is not deterministic (computed_once). -#}
         {%- do properties.setdefault('write.merge.mode', 'merge-on-read') -%}
     {%- endif -%}
+    {%- do lakebed.add_file_properties(properties) -%}
     {%- if properties %}
     tblproperties (
         {%- for name, value in properties.items() %}'{{ name }}' = '{{ value }}'{{ ", " if not loop.last }}{% endfor -%}

@@ -1,4 +1,6 @@
-{#- What the storage verbs (macros/storage) need of DuckLake and of Delta. -#}
+{#- What the storage verbs (macros/storage) need of a table's format: each asks the engine, and DuckLake's
+    answers stand here. On Spark storage_spark.sql asks for the table's format: storage_delta.sql,
+    storage_iceberg.sql. -#}
 
 {#- Refuses a table that is not in the format that the verbs know. -#}
 {% macro check_format(relation) %}{{- return(adapter.dispatch('check_format', 'lakebed')(relation)) -}}{% endmacro %}
@@ -6,12 +8,6 @@
 {% macro duckdb__check_format(relation) %}
     {%- if not run_query("select 1 from duckdb_databases() where type = 'ducklake' and database_name = " ~ lakebed.text_literal(relation.database)).rows -%}
         {{ exceptions.raise_compiler_error("Lakebed: " ~ relation ~ " is not in a DuckLake; the storage verbs need one.") }}
-    {%- endif -%}
-{% endmacro %}
-
-{% macro spark__check_format(relation) %}
-    {%- if not relation.is_delta -%}
-        {{ exceptions.raise_compiler_error("Lakebed: " ~ relation ~ " is no Delta table; the storage verbs on Spark need one.") }}
     {%- endif -%}
 {% endmacro %}
 
@@ -28,13 +24,6 @@
         'select count(*), coalesce(sum(data_file_size_bytes), 0), count(delete_file), (select count(*) from ducklake_snapshots(' ~ lakebed.text_literal(relation.database) ~ ')) from ducklake_list_files(' ~ lakebed.ducklake_table(relation) ~ ')'
     ).rows[0] -%}
     {{- return({'table': relation.schema ~ '.' ~ relation.identifier, 'files': row[0] | int, 'bytes': row[1] | int, 'mean_bytes': (row[1] / [row[0], 1] | max) | int, 'files_with_deletes': row[2] | int, 'versions': row[3] | int}) -}}
-{% endmacro %}
-
-{% macro spark__table_health(relation) %}
-    {%- set detail = run_query('describe detail ' ~ relation).rows[0] -%}
-    {%- set files, bytes = detail['numFiles'] | int, detail['sizeInBytes'] | int -%}
-    {%- set versions = run_query('describe history ' ~ relation).rows | length -%}
-    {{- return({'table': relation.schema ~ '.' ~ relation.identifier, 'files': files, 'bytes': bytes, 'mean_bytes': (bytes / [files, 1] | max) | int, 'files_with_deletes': none, 'versions': versions}) -}}
 {% endmacro %}
 
 {% macro compact(relation, where, target_mb, alone=false) %}{{- return(adapter.dispatch('compact', 'lakebed')(relation, where, target_mb, alone)) -}}{% endmacro %}
@@ -105,11 +94,6 @@
     {%- endfor -%}
 {% endmacro %}
 
-{% macro spark__compact(relation, where, target_mb, alone) %}
-    {%- do run_query('set spark.databricks.delta.optimize.maxFileSize = ' ~ target_mb * 1000000) -%}
-    {%- do run_query('optimize ' ~ relation ~ (' where ' ~ where if where else '')) -%}
-{% endmacro %}
-
 {% macro compact_sorted(relation, by, target_mb, alone=false) %}{{- return(adapter.dispatch('compact_sorted', 'lakebed')(relation, by, target_mb, alone)) -}}{% endmacro %}
 
 {#- DuckLake's own compaction merges files as they come, sorts at most within each, and leaves large ones
@@ -157,21 +141,10 @@
     {%- do run_query('drop table lakebed_rewrite') -%}
 {% endmacro %}
 
-{% macro spark__compact_sorted(relation, by, target_mb, alone) %}
-    {%- set columns = [] -%}
-    {%- for column in by -%}{%- do columns.append(adapter.quote(column)) -%}{%- endfor -%}
-    {%- do run_query('set spark.databricks.delta.optimize.maxFileSize = ' ~ target_mb * 1000000) -%}
-    {%- do run_query('optimize ' ~ relation ~ ' zorder by (' ~ columns | join(', ') ~ ')') -%}
-{% endmacro %}
-
 {% macro version_sql(relation, version, at) %}{{- return(adapter.dispatch('version_sql', 'lakebed')(relation, version, at)) -}}{% endmacro %}
 
 {% macro duckdb__version_sql(relation, version, at) -%}
     {{ relation }} at ({% if at is none %}version => {{ version | int }}{% else %}timestamp => timestamptz '{{ lakebed.utc_moment(at) }}+00'{% endif %})
-{%- endmacro %}
-
-{% macro spark__version_sql(relation, version, at) -%}
-    {{ relation }} {% if at is none %}version as of {{ version | int }}{% else %}timestamp as of '{{ lakebed.utc_moment(at) }}Z'{% endif %}
 {%- endmacro %}
 
 {#- A UTC moment as given, checked. -#}
@@ -188,19 +161,16 @@
     {{- return(run_query('select id from ducklake_current_snapshot(' ~ lakebed.text_literal(relation.database) ~ ')').rows[0][0] | int) -}}
 {% endmacro %}
 
-{% macro spark__newest_version(relation) %}
-    {{- return(run_query('describe history ' ~ relation ~ ' limit 1').rows[0]['version'] | int) -}}
-{% endmacro %}
-
 {% macro changes_sql(relation, first, last) %}{{- return(adapter.dispatch('changes_sql', 'lakebed')(relation, first, last)) -}}{% endmacro %}
 
 {#- One call a version: a call over several ascribes deletes to wrong versions once inlined rows were
     flushed (DuckLake 1.5.5; test_storage.py finds it). -#}
 {% macro duckdb__changes_sql(relation, first, last) -%}
     {%- set database = lakebed.text_literal(relation.database) -%}
-    {%- set call = 'select change_type as _change_type, snapshot_id as _change_version, * exclude (change_type, snapshot_id, rowid) from ducklake_table_changes(' ~ database ~ ', ' ~ lakebed.text_literal(relation.schema) ~ ', ' ~ lakebed.text_literal(relation.identifier) ~ ', %d, %d)' -%}
+    {%- set call = 'select change_type as _change_type, snapshot_id as _change_version, snapshot_id as _change_order, * exclude (change_type, snapshot_id, rowid) from ducklake_table_changes(' ~ database ~ ', ' ~ lakebed.text_literal(relation.schema) ~ ', ' ~ lakebed.text_literal(relation.identifier) ~ ', %d, %d)' -%}
     {%- set versions = [] -%}
     {%- if execute -%}
+        {%- do lakebed.check_version_order(first, last) -%}
         {%- set metadata = adapter.quote('__ducklake_metadata_' ~ relation.database) -%}
         {%- set known = run_query(
             'select tables.table_id, min(began.begin_snapshot) from ' ~ metadata ~ '.ducklake_table as tables'
@@ -224,10 +194,43 @@
     {%- endfor -%}
 {%- endmacro %}
 
-{% macro spark__changes_sql(relation, first, last) -%}
-    select _change_type, _commit_version as _change_version, * except (_change_type, _commit_version, _commit_timestamp)
-    from table_changes({{ lakebed.text_literal(relation.schema ~ '.' ~ relation.identifier) }}, {{ first + 1 if last > first else last }}, {{ last }})
-    where _commit_version > {{ first }}
+{#- For formats whose versions are counted. -#}
+{% macro check_version_order(first, last) %}
+    {%- if first > last -%}
+        {{ exceptions.raise_compiler_error("Lakebed: changes_between goes from an older version to a newer one, not from " ~ first ~ " to " ~ last ~ ".") }}
+    {%- endif -%}
+{% endmacro %}
+
+{#- A tag is a row of ops.tags; where the format has tags of its own, one of those.
+    Returns: the version that has a name, or none. -#}
+{% macro version_of_tag(relation, name) %}{{- return(adapter.dispatch('version_of_tag', 'lakebed')(relation, name)) -}}{% endmacro %}
+
+{% macro default__version_of_tag(relation, name) %}
+    {%- if not load_relation(lakebed.tags()) -%}{{- return(none) -}}{%- endif -%}
+    {%- set found = run_query('select version from ' ~ lakebed.tags() ~ ' where ' ~ lakebed.tag_condition(relation, name)).rows -%}
+    {{- return(found[0][0] | int if found else none) -}}
+{% endmacro %}
+
+{#- Returns: the version that has the name now. -#}
+{% macro set_tag(relation, name) %}{{- return(adapter.dispatch('set_tag', 'lakebed')(relation, name)) -}}{% endmacro %}
+
+{% macro default__set_tag(relation, name) %}
+    {%- set text = dbt.type_string() -%}
+    {%- do adapter.create_schema(lakebed.tags().without_identifier()) -%}
+    {%- do run_query('create table if not exists ' ~ lakebed.tags() ~ ' (table_schema ' ~ text ~ ', table_name ' ~ text ~ ', name ' ~ text ~ ', version bigint, tagged_at timestamp)' ~ lakebed.using_format()) -%}
+    {%- set version = lakebed.newest_version(relation) -%}
+    {%- do run_query('insert into ' ~ lakebed.tags() ~ ' values (' ~ lakebed.text_literal(relation.schema) ~ ', ' ~ lakebed.text_literal(relation.identifier) ~ ', ' ~ lakebed.text_literal(name) ~ ', ' ~ version ~ ', ' ~ lakebed.as_of() ~ ')') -%}
+    {{- return(version) -}}
+{% endmacro %}
+
+{% macro remove_tag(relation, name) %}{{- return(adapter.dispatch('remove_tag', 'lakebed')(relation, name)) -}}{% endmacro %}
+
+{% macro default__remove_tag(relation, name) %}
+    {%- do run_query('delete from ' ~ lakebed.tags() ~ ' where ' ~ lakebed.tag_condition(relation, name)) -%}
+{% endmacro %}
+
+{% macro tag_condition(relation, name) -%}
+    table_schema = {{ lakebed.text_literal(relation.schema) }} and table_name = {{ lakebed.text_literal(relation.identifier) }} and name = {{ lakebed.text_literal(name) }}
 {%- endmacro %}
 
 {#- Gives a table its rows of `old`, which is what version_sql makes of the rest. -#}
@@ -246,10 +249,6 @@
     {%- endif -%}
 {% endmacro %}
 
-{% macro spark__restore_rows(relation, old, version, at) %}
-    {%- do run_query('restore table ' ~ old | replace(relation | string, relation ~ ' to')) -%}
-{% endmacro %}
-
 {#- Only the rows that meet a condition, in one transaction; others stay. -#}
 {% macro restore_interval(relation, old, condition) %}{{- return(adapter.dispatch('restore_interval', 'lakebed')(relation, old, condition)) -}}{% endmacro %}
 
@@ -258,18 +257,15 @@
     {%- do lakebed.ducklake_rewrite(relation, 'select * from ' ~ old ~ ' where ' ~ condition, where=condition) -%}
 {% endmacro %}
 
-{% macro spark__restore_interval(relation, old, condition) %}
-    {%- do run_query('insert into ' ~ relation ~ ' replace where ' ~ condition ~ ' select * from ' ~ old ~ ' where ' ~ condition) -%}
-{% endmacro %}
-
 {% macro expire_tables(days, tables) %}{{- return(adapter.dispatch('expire_tables', 'lakebed')(days, tables)) -}}{% endmacro %}
 
-{#- Versions of a DuckLake that are older than some days, not the present one, and have no tag. -#}
+{#- Versions of a DuckLake that ceased to be the present one more than some days ago, and have no tag: the
+    last one that is older stays, since it is what the lake was on the first of these days. -#}
 {% macro expirable_snapshots(days) %}
-    {%- set database = lakebed.text_literal(lakebed.tags().database) -%}
-    {%- set age = " < (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '" ~ days ~ " days'" -%}
+    {%- set snapshots = ' from ducklake_snapshots(' ~ lakebed.text_literal(lakebed.tags().database) ~ ')' -%}
+    {%- set age = "snapshot_time < (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '" ~ days ~ " days'" -%}
     {%- set tagged = ' and snapshot_id not in (select version from ' ~ lakebed.tags() ~ ')' if load_relation(lakebed.tags()) else '' -%}
-    {%- set old = run_query('select snapshot_id from ducklake_snapshots(' ~ database ~ ') where snapshot_time' ~ age ~ ' and snapshot_id < (select id from ducklake_current_snapshot(' ~ database ~ '))' ~ tagged).columns[0].values() | list -%}
+    {%- set old = run_query('select snapshot_id' ~ snapshots ~ ' where snapshot_id < (select max(snapshot_id)' ~ snapshots ~ ' where ' ~ age ~ ')' ~ tagged).columns[0].values() | list -%}
     {{- return(old) -}}
 {% endmacro %}
 
@@ -291,19 +287,3 @@
     {%- do print(old | length ~ ' versions expired, ' ~ files ~ ' files removed') -%}
 {% endmacro %}
 
-{% macro spark__expire_tables(days, tables) %}
-    {%- set tables = tables or lakebed.stored_tables() | selectattr('is_delta') | list -%}
-    {%- for table in tables -%}{%- do lakebed.check_promise(days, [table]) -%}{%- endfor -%}
-    {%- if load_relation(lakebed.tags()) -%}
-        {%- set old = run_query('select table_schema, table_name, name from ' ~ lakebed.tags() ~ ' where tagged_at < ' ~ lakebed.as_of() ~ ' - make_interval(0, 0, 0, ' ~ days ~ ')').rows -%}
-        {%- for table in tables -%}
-            {%- for row in old if row[0] == table.schema and row[1] == table.identifier -%}
-                {{ exceptions.raise_compiler_error("Lakebed: " ~ row[0] ~ "." ~ row[1] ~ " has a tag '" ~ row[2] ~ "' older than " ~ days ~ " days, which Delta cannot keep alone. Keep more days, or untag it. Nothing was expired.") }}
-            {%- endfor -%}
-        {%- endfor -%}
-    {%- endif -%}
-    {%- for table in tables -%}
-        {%- do run_query('vacuum ' ~ table ~ ' retain ' ~ [days * 24, 168] | max ~ ' hours') -%}
-    {%- endfor -%}
-    {%- do print(tables | length ~ ' tables vacuumed') -%}
-{% endmacro %}

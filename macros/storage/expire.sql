@@ -1,11 +1,11 @@
 {#- Lets go of old versions and of the files that only they need. What the tables promise is kept: a
     model's `meta: {time_travel_days: 30}`, else var('time_travel_days'); DuckLake has one history for
     the whole lake, so there the longest promise of any table holds for all. Tagged versions stay
-    readable: DuckLake leaves them out; Delta cannot, so an older tag is an error there.
-    Arguments: keep_days, versions younger than this stay; relation, or `schema.table`, on Delta
-    (there every table of the project without it).
+    readable: DuckLake and Iceberg leave them out; Delta cannot, so an older tag is an error there.
+    Arguments: keep_days, versions younger than this stay; relation, or `schema.table`, on Delta and
+    Iceberg (there every table of the project without it).
     Files that a running writer has not yet committed are younger than a day, and stay.
-    Engines: DuckDB (DuckLake), Spark (Delta).
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation expire --args '{keep_days: 30}' -#}
 {% macro expire(keep_days, relation=none) %}
     {%- if execute -%}

@@ -2,7 +2,7 @@
     the versions that are kept.
     Arguments: relation, or `schema.table`; without it, every table of the project that is built.
     Prints a line a table, the most files first; returns a list of dictionaries.
-    Engines: DuckDB (DuckLake), Spark (Delta).
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation health -#}
 {% macro health(relation=none) %}
     {%- if execute -%}

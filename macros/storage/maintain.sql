@@ -1,6 +1,6 @@
 {#- What `lakebed maintain` plans from: what is measured of each table, the settings that hold for it
     (var('maintain_defaults'), var('maintain'), the model's `meta: {maintain: ...}`) and when it was
-    last looked after. Prints one line of JSON. Engines: DuckDB (DuckLake), Spark (Delta).
+    last looked after. Prints one line of JSON. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation maintenance_facts -#}
 {% macro maintenance_facts() %}
     {%- if execute -%}
@@ -45,7 +45,7 @@
 {#- Does actions of a plan, in order, and records each. Prints a line of JSON before and after each, so
     that whoever started it sees how far it is. No action is begun after `stop_at`.
     Arguments: run_id, text; actions, a list of {action, table, by, target_mb, reason}; keep_days, for
-    expire; stop_at, seconds since 1970 (0: never). Engines: DuckDB (DuckLake), Spark (Delta). -#}
+    expire; stop_at, seconds since 1970 (0: never). Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). -#}
 {% macro maintain_tables(run_id, actions, keep_days, stop_at=0) %}
     {%- if execute -%}
         {%- do lakebed.create_maintenance() -%}

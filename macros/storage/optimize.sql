@@ -1,9 +1,9 @@
 {#- Compaction: small files become large ones, and rows that were deleted leave the files. Readers and
     writers go on meanwhile, old versions stay readable until `expire`, and the rows are the same.
-    Arguments: relation, or `schema.table`; where, a condition on partition columns that limits it
-    (Delta; DuckLake compacts whole tables only, and refuses); target_mb, the size to aim at; alone, true
+    Arguments: relation, or `schema.table`; where, a condition that limits it: to partitions (Delta), or to
+    files that may have such rows (Iceberg; DuckLake compacts whole tables, and refuses); target_mb, the size to aim at; alone, true
     says that nothing else writes to the table, which one that has rows inlined in a shared catalogue needs.
-    Prints and returns the number of files before and after. Engines: DuckDB (DuckLake), Spark (Delta).
+    Prints and returns the number of files before and after. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation optimize --args '{relation: gold.fct_baskets}' -#}
 {% macro optimize(relation, where=none, target_mb=128, alone=false) %}
     {%- if execute -%}
@@ -24,7 +24,7 @@
     skips files and row groups. On DuckLake it writes the table anew in one transaction: the change
     feed shows every row as deleted and inserted.
     Arguments: relation, or `schema.table`; by, one to four column names; target_mb and alone as for `optimize`.
-    Engines: DuckDB (DuckLake), Spark (Delta).
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation cluster --args '{relation: gold.fct_baskets, by: [store_id, household_id]}' -#}
 {% macro cluster(relation, by, target_mb=128, alone=false) %}
     {%- if execute -%}

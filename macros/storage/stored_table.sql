@@ -1,6 +1,6 @@
 {#- A table of the lake, for the storage verbs: they take a relation, or `schema.table` from a command
     line. Returns: a relation that is there; a name that is not there is an error, before anything
-    is touched. Engines: DuckDB (DuckLake), Spark (Delta). -#}
+    is touched. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). -#}
 {% macro stored_table(name) %}
     {%- set relation = name -%}
     {%- if name is string -%}

@@ -1,6 +1,6 @@
 {#- A table as it was. Arguments: relation; one of version, a number; at, a UTC moment
     YYYY-MM-DD HH:MM:SS; tag, a name given with `tag`.
-    Returns: what stands in a FROM clause. Engines: DuckDB (DuckLake), Spark (Delta).
+    Returns: what stands in a FROM clause. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: select * from {{ lakebed.table_as_of(ref('fct_baskets'), tag='2017 closed') }} -#}
 {% macro table_as_of(relation, version=none, at=none, tag=none) -%}
     {%- if [version, at, tag] | reject('none') | list | length != 1 -%}
@@ -13,19 +13,19 @@
 {#- The rows that changed after one version, up to and with another.
     Arguments: relation; from_version and to_version, numbers (to_version: the newest by default).
     Returns: a select of _change_type (insert, delete, update_preimage, update_postimage),
-    _change_version and the table's columns. On Delta the table needs
-    `tblproperties: {delta.enableChangeDataFeed: 'true'}` since before from_version.
-    Engines: DuckDB (DuckLake), Spark (Delta).
+    _change_version, _change_order (a number that grows from version to version) and the table's
+    columns. On Delta the table needs `tblproperties: {delta.enableChangeDataFeed: 'true'}` since before
+    from_version; on Iceberg an update is known by the `unique_key` of the table's model, and is a delete
+    and an insert without one.
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: {{ lakebed.changes_between(ref('dim_products'), 41, 57) }} -#}
 {% macro changes_between(relation, from_version, to_version=none) -%}
     {%- if execute and to_version is none -%}{%- set to_version = lakebed.newest_version(relation) -%}{%- endif -%}
-    {%- if execute and from_version | int > to_version | int -%}
-        {{ exceptions.raise_compiler_error("Lakebed: changes_between goes from an older version to a newer one, not from " ~ from_version ~ " to " ~ to_version ~ ".") }}
-    {%- endif -%}
     {{- lakebed.changes_sql(relation, from_version | int, to_version | int) -}}
 {%- endmacro %}
 
-{#- The newest version of a table. On DuckLake a version is of the whole lake. Returns: a number. -#}
+{#- The newest version of a table. On DuckLake a version is of the whole lake; on Iceberg it is the id of a
+    snapshot. Returns: a number. -#}
 {% macro newest_version(relation) %}{{- return(adapter.dispatch('newest_version', 'lakebed')(relation)) -}}{% endmacro %}
 
 {% macro tags() -%}
@@ -33,19 +33,15 @@
 {%- endmacro %}
 
 {#- Names the present version of a table; `expire` keeps what has a name.
-    Arguments: relation, or `schema.table`; name, used once for a table. Engines: DuckDB (DuckLake), Spark (Delta).
+    Arguments: relation, or `schema.table`; name, used once for a table. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation tag --args '{relation: gold.fct_baskets, name: 2017 closed}' -#}
 {% macro tag(relation, name) %}
     {%- if execute -%}
         {%- set table = lakebed.stored_table(relation) -%}
-        {%- do adapter.create_schema(lakebed.tags().without_identifier()) -%}
-        {%- set text = dbt.type_string() -%}
-        {%- do run_query('create table if not exists ' ~ lakebed.tags() ~ ' (table_schema ' ~ text ~ ', table_name ' ~ text ~ ', name ' ~ text ~ ', version bigint, tagged_at timestamp)' ~ lakebed.using_format()) -%}
         {%- if lakebed.tagged_version(table, name, missing=none) is not none -%}
             {{ exceptions.raise_compiler_error("Lakebed: " ~ table.schema ~ "." ~ table.identifier ~ " has a tag '" ~ name ~ "' already; a tag does not move (untag it first).") }}
         {%- endif -%}
-        {%- set version = lakebed.newest_version(table) -%}
-        {%- do run_query('insert into ' ~ lakebed.tags() ~ ' values (' ~ lakebed.text_literal(table.schema) ~ ', ' ~ lakebed.text_literal(table.identifier) ~ ', ' ~ lakebed.text_literal(name) ~ ', ' ~ version ~ ', ' ~ lakebed.as_of() ~ ')') -%}
+        {%- set version = lakebed.set_tag(table, name) -%}
         {%- do lakebed.commit() -%}
         {%- do print(table.schema ~ '.' ~ table.identifier ~ ": version " ~ version ~ " is '" ~ name ~ "'") -%}
     {%- endif -%}
@@ -57,30 +53,23 @@
     {%- if execute -%}
         {%- set table = lakebed.stored_table(relation) -%}
         {%- do lakebed.tagged_version(table, name) -%}
-        {%- do run_query('delete from ' ~ lakebed.tags() ~ ' where ' ~ lakebed.tag_condition(table, name)) -%}
+        {%- do lakebed.remove_tag(table, name) -%}
         {%- do lakebed.commit() -%}
     {%- endif -%}
 {% endmacro %}
 
-{% macro tag_condition(relation, name) -%}
-    table_schema = {{ lakebed.text_literal(relation.schema) }} and table_name = {{ lakebed.text_literal(relation.identifier) }} and name = {{ lakebed.text_literal(name) }}
-{%- endmacro %}
-
 {% macro tagged_version(relation, name, missing='error') %}
-    {%- set found = [] -%}
-    {%- if load_relation(lakebed.tags()) -%}
-        {%- set found = run_query('select version from ' ~ lakebed.tags() ~ ' where ' ~ lakebed.tag_condition(relation, name)).rows -%}
-    {%- endif -%}
-    {%- if not found and missing == 'error' -%}
+    {%- set found = lakebed.version_of_tag(relation, name) -%}
+    {%- if found is none and missing == 'error' -%}
         {{ exceptions.raise_compiler_error("Lakebed: " ~ relation.schema ~ "." ~ relation.identifier ~ " has no tag '" ~ name ~ "'.") }}
     {%- endif -%}
-    {{- return(found[0][0] | int if found else missing) -}}
+    {{- return(missing if found is none else found) -}}
 {% endmacro %}
 
 {#- Gives a table the rows of an old version, as a new version: nothing is lost, and it can be taken back
-    the same way. On DuckLake the columns must be the same then and now.
+    the same way. On DuckLake and Iceberg the columns must be the same then and now.
     Arguments: relation, or `schema.table`; one of version, at and tag, as for table_as_of.
-    Engines: DuckDB (DuckLake), Spark (Delta).
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
     Example: dbt run-operation restore --args '{relation: gold.fct_baskets, tag: 2017 closed}' -#}
 {% macro restore(relation, version=none, at=none, tag=none) %}
     {%- if execute -%}

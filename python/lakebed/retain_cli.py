@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 if TYPE_CHECKING:
     from lakebed.dbt import Project
     from lakebed.retain import Due
 
 app = typer.Typer(no_args_is_help=True, help="Archive and delete what is older than its policy.")
-
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 @app.command()

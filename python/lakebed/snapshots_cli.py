@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakebed.options import ProfilesDir, ProjectDir, Target
+
 if TYPE_CHECKING:
     from lakebed.dbt import Project
 
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 Sha = Annotated[
     str | None, typer.Option(help="What `lakebed export` printed; finds a new manifest.")
 ]

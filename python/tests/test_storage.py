@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ PROVES = [
     "pat-time-travel",
     "pat-zorder-clustering",
     "pat-delta-lake-maintenance",
+    "pat-iceberg-maintenance",
 ]
 
 Row = tuple[int, int, str | None]
@@ -40,7 +43,7 @@ FILES = {
     "models/schema.yml": """
 models:
   - name: accounts
-    config: {materialized: table}
+    config: {materialized: table, unique_key: id}
   - name: kept
     config: {materialized: table, meta: {time_travel_days: 30}}
   - name: seen
@@ -52,6 +55,7 @@ models:
     ),
 }
 
+VERBS = ("delete", "update", "merge")
 #: Delta keeps a change feed where it is asked to.
 FEED = "delta.enableChangeDataFeed: 'true'"
 
@@ -61,10 +65,10 @@ class Storage:
 
     def __init__(self, folder: Path, engine: Cluster | None) -> None:
         files = dict(FILES)
-        if engine:
+        self.format = engine.table_format if engine else "ducklake"
+        if self.format == "delta":
             files["models/schema.yml"] = files["models/schema.yml"].replace(
-                "config: {materialized: table}",
-                f"config: {{materialized: table, tblproperties: {{{FEED}}}}}",
+                "unique_key: id", f"unique_key: id, tblproperties: {{{FEED}}}"
             )
         ops = f"ops_{folder.name}_{random.randrange(10**9)}"
         self.project = DbtProject(folder, files, {"lakebed_ops_schema": ops}, None, engine)
@@ -104,6 +108,9 @@ class Storage:
         return str(lines[0])
 
     def version(self, table: str | None = None) -> int:
+        if self.format == "iceberg":
+            refs = f"select snapshot_id from {table or self.table}.refs where name = 'main'"
+            return int(self.sql(refs)[0][0])
         if self.engine:
             return int(self.sql(f"describe history {table or self.table} limit 1")[0][0])
         return int(self.sql("select id from ducklake_current_snapshot('lakebed')")[0][0])
@@ -118,7 +125,7 @@ class Storage:
         return self.state(sql.replace("111111", str(version)))
 
     def changes(self, ranges: list[tuple[int, int]]) -> list[list[tuple[Any, ...]]]:
-        """What changed in each range, by one analysis for each."""
+        """What changed in each range, by one analysis for each: kind, version, order and row."""
         self.release()
         names = []
         for first, last in ranges:
@@ -130,7 +137,26 @@ class Storage:
         self.project.run("compile", "--select", *names)
         return [self.sql(self.project.compiled(f"analyses/{name}.sql")) for name in names]
 
+    def moment(self) -> str:
+        """Now, by the clock that versions are dated by: after what was done, before what comes."""
+        time.sleep(0.1)
+        now = datetime.now(timezone.utc)
+        time.sleep(0.1)
+        return now.strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def at(self, moment: str) -> State:
+        sql = self.project.compiled("analyses/moment.sql")
+        return self.state(sql.replace("2222-02-22 22:22:22", moment))
+
+    def merge_on_read(self, on: bool) -> None:
+        """Iceberg: whether changed rows become delete files, or files that are written anew."""
+        mode = "merge-on-read" if on else "copy-on-write"
+        settings = ", ".join(f"'write.{verb}.mode' = '{mode}'" for verb in VERBS)
+        self.sql(f"alter table {self.table} set tblproperties ({settings})")
+
     def files(self) -> int:
+        if self.format == "iceberg":
+            return int(self.sql(f"select count(*) from {self.table}.data_files")[0][0])
         if self.engine:
             self.sql("select 1")
             return int(self.session.sql(f"describe detail {self.table}").collect()[0].numFiles)
@@ -139,8 +165,8 @@ class Storage:
 
 
 @pytest.fixture
-def storage(engine: Cluster | None, tmp_path: Path) -> Iterator[Storage]:
-    made = Storage(tmp_path / "project", engine)
+def storage(lake: Cluster | None, tmp_path: Path) -> Iterator[Storage]:
+    made = Storage(tmp_path / "project", lake)
     yield made
     made.release()
 
@@ -184,7 +210,7 @@ def replayed(state: State, changes: list[tuple[Any, ...]]) -> State:
     """The rows after the changes; each change must fit the rows that it meets."""
     now = dict(state)
     order = {"delete": 0, "update_preimage": 0, "insert": 1, "update_postimage": 1}
-    for kind, _, *row in sorted(changes, key=lambda change: (change[1], order[change[0]])):
+    for kind, _, _, *row in sorted(changes, key=lambda change: (change[2], order[change[0]])):
         if order[kind] == 0:
             assert now.pop(row[0]) == tuple(row)
         else:
@@ -193,12 +219,14 @@ def replayed(state: State, changes: list[tuple[Any, ...]]) -> State:
     return now
 
 
-def test_a_history_of_random_changes(storage: Storage) -> None:
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_history_of_random_changes(storage: Storage, long: bool) -> None:
     """Any version, any two versions, what is restored, and what is tagged: as it was recorded."""
     rng = random.Random(7)
     state = storage.state()
     history = {storage.version(): state}
-    steps = 30 if storage.engine else 80
+    short = storage.engine and not long  # a statement takes Spark a second
+    steps = 200 if long else 20 if storage.engine else 80
     special = {
         steps // 5: "tag",
         2 * steps // 5: "optimize",
@@ -206,32 +234,41 @@ def test_a_history_of_random_changes(storage: Storage) -> None:
         4 * steps // 5: "cluster",
     }
     tagged: State = {}
+    moment = ""
     for step in range(steps):
         before = storage.version()
         verb = special.get(step)
+        if storage.format == "iceberg" and step in (steps // 3, 5 * steps // 6):
+            storage.merge_on_read(step == steps // 3)
         if verb == "tag":
-            storage.verb("tag", relation=storage.table, name="closed")
+            moment = storage.moment()
+            storage.verb("tag", relation=storage.table, name="2017 \u2019closed`")
             tagged = state
         elif verb == "optimize":
             storage.verb("optimize", relation=storage.table)
         elif verb == "cluster":
             storage.verb("cluster", relation=storage.table, by=["amount", "id"])
         elif verb == "restore":
-            storage.verb("restore", relation=storage.table, tag="closed")
+            storage.verb("restore", relation=storage.table, tag="2017 \u2019closed`")
             state = tagged
         else:
             state = random_change(rng, storage, state, 1000 * (step + 1))
         assert storage.state() == state
         version = storage.version()
-        history.update(dict.fromkeys(range(before + 1, version), None))  # type: ignore[arg-type]
+        if storage.format != "iceberg":  # whose versions are not counted
+            history.update(dict.fromkeys(range(before + 1, version), None))  # type: ignore[arg-type]
         history[version] = state
+    assert storage.at(moment) == tagged
     known = [version for version, rows in history.items() if rows is not None]
-    for version in known if not storage.engine else rng.sample(known, 10):
+    for version in rng.sample(known, 6) if short else known:
         assert storage.then(version) == history[version]
-    ranges = [sorted(rng.sample(known, 2)) for _ in range(8 if storage.engine else 40)]
-    pairs = [(first, last) for first, last in ranges]
+    ranges = [sorted(rng.sample(range(len(known)), 2)) for _ in range(6 if short else 40)]
+    pairs = [(known[first], known[last]) for first, last in ranges]
+    kinds = set()
     for (first, last), changes in zip(pairs, storage.changes(pairs), strict=True):
         assert replayed(history[first], changes) == history[last]
+        kinds.update(change[0] for change in changes)
+    assert kinds == {"insert", "delete", "update_preimage", "update_postimage"}
     assert storage.changes([(known[3], known[3])]) == [[]]
 
 
@@ -239,15 +276,27 @@ def test_many_small_files_become_few(storage: Storage) -> None:
     for number in range(12):
         rows = ", ".join(f"({1000 * number + i}, {i}, 'x')" for i in range(100, 140))
         storage.sql(f"insert into {storage.table} values {rows}")
+    if storage.format == "iceberg":
+        storage.merge_on_read(True)
     storage.sql(f"delete from {storage.table} where id in (1100, 2104, 3139)")
+    if storage.format == "iceberg":
+        deletes = f"select count(*) > 0 from {storage.table}.delete_files"
+        assert storage.sql(deletes) == [(True,)]
     state, version, files = storage.state(), storage.version(), storage.files()
     assert files >= 12
     log = storage.verb("optimize", relation=storage.table)
     assert storage.files() <= 2
     assert re.search(rf"accounts: {files} files before, {storage.files()} after", log)
     assert storage.state() == state == storage.then(version)
+    if storage.format == "iceberg":
+        assert storage.sql(deletes) == [(False,)]
+        manifests = f"select count(*) from {storage.table}.manifests where content = 0"
+        assert storage.sql(manifests) == [(1,)]
+    version = storage.version()
     storage.verb("optimize", relation=storage.table)
     assert storage.state() == state
+    if storage.engine:
+        assert storage.version() == version, "there was nothing to do"
 
     log = storage.verb("health", relation=storage.table)
     assert re.search(rf"^ +{storage.files()} +\d+ .* {storage.table}$", log, re.MULTILINE)
@@ -262,7 +311,7 @@ def test_clustered_files_can_be_skipped(storage: Storage) -> None:
     number = "{n} + id" if storage.engine else "{n} + range"
     rows = "range(100000)"
     storage.sql(f"drop table {table}")
-    using = "using delta" if storage.engine else ""
+    using = f"using {storage.format}" if storage.engine else ""
     storage.sql(f"create table {table} (id bigint, a bigint, b bigint, c bigint) {using}")
     for n in range(0, 1_200_000, 100_000):
         value = number.format(n=n)
@@ -272,7 +321,8 @@ def test_clustered_files_can_be_skipped(storage: Storage) -> None:
     def bounds(column: str) -> str:
         if storage.engine:
             least = f"select min({column}) as low, max({column}) as high from {table}"
-            return f"{least} group by _metadata.file_path"
+            file = "_file" if storage.format == "iceberg" else "_metadata.file_path"
+            return f"{least} group by {file}"
         files = storage.sql("select data_file from ducklake_list_files('lakebed', 'kept')")
         return (
             "select stats_min_value::bigint as low, stats_max_value::bigint as high"
@@ -303,6 +353,9 @@ def test_clustered_files_can_be_skipped(storage: Storage) -> None:
 def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> None:
     state = storage.state()
     old = storage.version()
+    time.sleep(1)
+    present = datetime.now(timezone.utc)
+    time.sleep(1)
     storage.sql(f"update {storage.table} set amount = 1")
     storage.verb("tag", relation=storage.table, name="ones")
     ones = storage.version() if storage.engine else storage.version() - 1
@@ -311,7 +364,7 @@ def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> N
 
     assert "kept promises 30 days" in storage.refused("expire", keep_days=29, as_of=later)
     assert storage.then(old) == state
-    if storage.engine:
+    if storage.format == "delta":
         assert "has a tag 'ones'" in storage.refused("expire", keep_days=30, as_of=later)
         storage.verb("untag", relation=storage.table, name="ones")
         storage.verb("expire", keep_days=30, as_of=later)
@@ -319,10 +372,16 @@ def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> N
     else:
         storage.verb("expire", keep_days=30)
         assert storage.then(old) == state, "it is young"
+        month_later = (present + timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S")
+        storage.verb("expire", keep_days=30, as_of=month_later)
+        assert storage.then(old) == state, "it was the present one thirty days ago"
         log = storage.verb("expire", keep_days=30, as_of=later)
         assert re.search(r"[1-9]\d* versions expired, [1-9]\d* files removed", log)
-        with pytest.raises(Exception, match="No snapshot found"):
+        with pytest.raises(Exception, match=r"No snapshot found|Cannot find snapshot"):
             storage.then(old)
+        if storage.format == "iceberg":
+            with pytest.raises(AssertionError, match="does not come from"):
+                storage.changes([(old, storage.version())])
         assert {row[1] for row in storage.then(ones).values()} == {1}
     assert {row[1] for row in storage.state().values()} == {2}
     storage.release()
@@ -341,6 +400,11 @@ def test_mistakes_are_one_line_and_touch_nothing(storage: Storage) -> None:
     assert "one of version" in refused("restore", relation=storage.table)
     assert "is no moment" in refused("restore", relation=storage.table, at="yesterday")
     assert "number of days" in refused("expire", keep_days="-1")
+    first, last = (version, version + 1) if storage.format != "iceberg" else (version, 7)
+    with pytest.raises(AssertionError, match=r"from an older version|does not come from"):
+        storage.changes([(last, first)])
+    if storage.format == "iceberg":
+        assert "has a branch 'main'" in refused("tag", relation=storage.table, name="main")
     if not storage.engine:
         where = {"relation": storage.table, "where": "id = 1"}
         assert "DuckLake compacts whole tables" in refused("optimize", **where)

@@ -28,23 +28,6 @@ DISPATCH = {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "duckdb",
-        pytest.param("delta", marks=pytest.mark.spark),
-        pytest.param("iceberg", marks=pytest.mark.spark),
-    ],
-)
-def lake(request: pytest.FixtureRequest) -> Cluster | None:
-    """Each format in turn: None is DuckLake."""
-    fixtures = {"delta": "cluster", "iceberg": "iceberg_cluster"}
-    if request.param == "duckdb":
-        return None
-    cluster: Cluster = request.getfixturevalue(fixtures[request.param])
-    return cluster
-
-
 SNAPSHOTS = """
 version: 2
 snapshots:
@@ -245,6 +228,24 @@ def test_iceberg_tables_of_every_kind(iceberg_cluster: Cluster, tmp_path: Path) 
     project.run("build", "--full-refresh")
     assert {name: project.table_hash(name) for name in tables} == first
     assert project.query("select count(*) from framed") == [(2,)]
+
+
+@pytest.mark.spark
+def test_iceberg_has_no_tables_of_streams(iceberg_cluster: Cluster, tmp_path: Path) -> None:
+    sources = """
+sources:
+  - name: web
+    schema: bronze
+    tables: [{name: web__clicks, config: {meta: {stream: true}}}]
+"""
+    project = DbtProject(
+        tmp_path / "project",
+        {"models/one.sql": "select 1 as id", "models/web.yml": sources},
+        cluster=iceberg_cluster,
+        config={"on-run-start": ["{{ lakebed.create_stream_tables() }}"]},
+    )
+    with pytest.raises(AssertionError, match="Iceberg keeps the name _partition for itself"):
+        project.run("run")
 
 
 @pytest.mark.spark

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakebed.errors import UserError
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 if TYPE_CHECKING:
     from lakebed.dbt import Project
     from lakebed.maintain.policy import Action
 
 app = typer.Typer(no_args_is_help=True, help="Keep the lake's files few, large and needed.")
-
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 @app.command()

@@ -213,4 +213,4 @@ def _due(
     if last is None:
         return True
     days = (now - datetime.fromisoformat(str(last["at"])[:19])).total_seconds() / 86_400
-    return days >= settings["expire_every_days"] and (version is None or version > last["version"])
+    return days >= settings["expire_every_days"] and (version is None or version != last["version"])

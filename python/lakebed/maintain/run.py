@@ -18,9 +18,10 @@ from lakebed.errors import UserError
 from lakebed.maintain.policy import Plan
 
 _MARK = "LAKEBED "
-#: What DuckLake, PostgreSQL and Delta say when another transaction was quicker.
+#: What DuckLake, PostgreSQL, Delta and Iceberg say when another transaction was quicker.
 _CONFLICT = re.compile(
     r"[Tt]ransaction conflict|could not serialize|Concurrent\w*Exception|DELTA_CONCURRENT"
+    r"|CommitFailedException|Found (new )?conflicting|Missing required files to delete"
 )
 TRIES = 3
 
