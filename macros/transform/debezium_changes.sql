@@ -1,8 +1,10 @@
-{#- Changes as Debezium writes them (`lakebed capture`, or its topics in Kafka without the unwrap
-    transform), typed and judged. Each event comes out once; nothing is dropped and nothing raises.
-    Arguments: bronze, a relation with the envelopes in _record; silver, the name of the model
+{#- Changes as Debezium writes them (`lakebed capture`, or its topics in Kafka), typed and judged. Each
+    event comes out once; nothing is dropped and nothing raises.
+    Arguments: bronze, a relation with the events in _record; silver, the name of the model
     whose YAML declares the columns and meta.rules, as in checked_rows; where, an optional
-    condition on bronze.
+    condition on bronze; form, how the events are written: envelope; schema, the envelope beside its
+    schema (the JSON converter's default); or unwrapped, the row alone (ExtractNewRecordState), with
+    the fields that docs/cdc.md names.
     Returns: a select of the declared columns (after the change; of a delete what the row was), and
       _op            c, u, d, r (read by a snapshot), t (truncated: without columns);
       _position      text that sorts as the log does, by commits, whatever order the events came in:
@@ -14,23 +16,31 @@
       broken_rules   NULL for a valid change, else malformed_event, missing_<column>, invalid_<column>,
                      the rules' names, or unknown_<column>: a long value that did not change, which
                      the log does not say without `replica identity full`.
-    Decimals and times are ISO texts, as `lakebed capture` sets the engine. Engines: DuckDB, Spark.
+    Decimals and times are ISO texts, as `lakebed capture` sets the engine; for Debezium's numbers
+    name a column's meta.formats: epoch_days, epoch_ms, epoch_us. Engines: DuckDB, Spark.
     Example: {{ lakebed.debezium_changes(source('saas', 'users'), 'silver_saas__user_changes') }} -#}
-{% macro debezium_changes(bronze, silver, where=none) %}
+{% macro debezium_changes(bronze, silver, where=none, form='envelope') %}
+{%- if form not in ['envelope', 'schema', 'unwrapped'] %}
+    {{- exceptions.raise_compiler_error("Lakebed: debezium_changes: form is envelope, schema or unwrapped, not '" ~ form ~ "'.") }}
+{%- endif %}
 {%- set spec = lakebed.model_spec(silver) %}
 {%- set columns = spec.columns %}
 {%- set problems = [] %}
 with events as (
     select
-        {{ lakebed.json_text('_record', 'op') }} as _op,
-        cast({{ lakebed.json_text('_record', ['source', 'lsn']) }} as bigint) as _lsn,
-        {{ lakebed.json_text('_record', ['source', 'connector']) }} as _connector,
-        cast({{ lakebed.json_text('_record', ['source', 'ts_us']) }} as bigint) as _commit_micros,
-        coalesce(cast({{ lakebed.json_text('_record', ['transaction', 'total_order']) }} as bigint), 0) as _order,
+        {{ lakebed.debezium_text(['op'], form) }} as _op,
+        {{ lakebed.parse_value(lakebed.debezium_text(['source', 'lsn'], form), 'bigint') }} as _lsn,
+        {{ lakebed.debezium_text(['source', 'connector'], form) }} as _connector,
+        {{ lakebed.parse_epoch(lakebed.debezium_text(['source', 'ts_us'], form), 'timestamp', 1) }} as _committed_at,
+        coalesce({{ lakebed.parse_value(lakebed.debezium_text(['transaction', 'total_order'], form), 'bigint') }}, 0) as _order,
         {#- The commit before this one, or of a snapshot its own place: transactions overlap, commits do not. #}
-        split_part({{ lakebed.json_text('_record', ['source', 'sequence']) }}, '"', 2) as _after,
+        split_part({{ lakebed.debezium_text(['source', 'sequence'], form) }}, '"', 2) as _after,
         {%- for column in columns %}
-        coalesce({{ lakebed.json_text('_record', ['after', column.name]) }}, case when {{ lakebed.json_text('_record', 'op') }} = 'd' then {{ lakebed.json_text('_record', ['before', column.name]) }} end) as _text_{{ column.name }},
+        {% if form == 'unwrapped' -%}
+        {{ lakebed.json_text('_record', column.name) }} as _text_{{ column.name }},
+        {%- else -%}
+        coalesce({{ lakebed.debezium_text(['after', column.name], form) }}, case when {{ lakebed.debezium_text(['op'], form) }} = 'd' then {{ lakebed.debezium_text(['before', column.name], form) }} end) as _text_{{ column.name }},
+        {%- endif %}
         {%- endfor %}
         _record,
         _source,
@@ -74,7 +84,7 @@ final as (
         concat(lpad(coalesce(nullif(_after, ''), cast(_lsn as {{ dbt.type_string() }})), 20, '0'), '.', _event_id) as _position,
         _event_id,
         _op in ('d', 't') as _is_deleted,
-        {{ lakebed.from_epoch_micros('_commit_micros') }} as _committed_at,
+        _committed_at,
         _record,
         _source,
         _batch_id,
@@ -149,4 +159,12 @@ having
         min(case when event._position > truncated._position and event._op = 'r' then event._position end)
         and max(event._position) > truncated._position
     )
+{% endmacro %}
+
+{#- A field of an event, in the form that its writer chose. #}
+{% macro debezium_text(path, form) %}
+    {%- if form == 'unwrapped' -%}
+        {{- return(lakebed.json_text('_record', '__' ~ path | join('_'))) -}}
+    {%- endif -%}
+    {{- return(lakebed.json_text('_record', (['payload'] if form == 'schema' else []) + path)) -}}
 {% endmacro %}

@@ -25,26 +25,32 @@
         {#- A lake made before positions knew their build. -#}
         {%- do run_query('alter table ' ~ lakebed.positions() ~ ' add column build ' ~ dbt.type_string()) -%}
     {%- endif -%}
+    {%- do lakebed.create_source_circuits() -%}
     {#- dbt rolls back what a hook leaves open. -#}
     {%- do lakebed.commit() -%}
     {%- endif -%}
 {% endmacro %}
 
 {#- Makes the bronze tables of streams that have not run yet, so that models can read them: those of
-    dbt's sources that say `meta: {stream: true}`. Run once a build, by on-run-start. The columns
-    are those of `lakebed stream` (python/lakebed/ingest/sink.py). -#}
+    dbt's sources that say `meta: {stream: true}`, or, with the columns of what is decoded, `meta: {stream: avro}`
+    or `protobuf`. Run once a build, by on-run-start. The columns are those of `lakebed stream`
+    (python/lakebed/ingest/sink.py). -#}
 {% macro create_stream_tables() %}
     {%- if execute and flags.WHICH in ['run', 'build'] -%}
     {%- set text = dbt.type_string() -%}
     {%- set ns = namespace(made=false) -%}
     {%- for source in graph.sources.values() if source.config.get('meta', {}).get('stream') -%}
+        {%- if lakebed.table_format() == 'iceberg' -%}
+            {{ exceptions.raise_compiler_error("Lakebed: " ~ source.schema ~ "." ~ source.identifier ~ ", which a stream writes, cannot be an Iceberg table: Iceberg keeps the name _partition for itself. Use Delta (LAKEBED_TABLE_FORMAT=delta) for what streams write.") }}
+        {%- endif -%}
         {%- if not adapter.get_relation(source.database, source.schema, source.identifier) -%}
             {%- set table = api.Relation.create(database=source.database, schema=source.schema, identifier=source.identifier) -%}
             {%- do adapter.create_schema(table.without_identifier()) -%}
             {%- do run_query(
                 'create table if not exists ' ~ table ~ ' ('
                 ~ '_source ' ~ text ~ ', _topic ' ~ text ~ ', _partition int, _offset bigint, _key ' ~ text ~ ', _record ' ~ text
-                ~ ', _headers ' ~ text ~ ', _sent_at timestamp, _batch_id bigint, ingested_at timestamp)' ~ lakebed.using_format()
+                ~ ', _headers ' ~ text ~ ', _sent_at timestamp, _batch_id bigint, ingested_at timestamp'
+                ~ (', _raw binary, _schema_id ' ~ text if source.config.meta.stream in ['avro', 'protobuf'] else '') ~ ')' ~ lakebed.using_format()
             ) -%}
             {%- set ns.made = true -%}
         {%- endif -%}
@@ -61,25 +67,25 @@
     Example: pre_hook: "{{ lakebed.advance_position() }}" -#}
 {% macro advance_position(parents=none) %}
     {%- if execute -%}
-        {%- set found = [] -%}
-        {%- for id in model.depends_on.nodes -%}
-            {%- set node = graph.nodes.get(id) or graph.sources.get(id) -%}
-            {%- if node and (node.name in parents if parents else node.name.startswith('bronze_') or node.config.get('meta', {}).get('stream')) -%}
-                {%- do found.append(node) -%}
-            {%- endif -%}
-        {%- endfor -%}
+        {%- set found = lakebed.batch_sources(model, parents) -%}
         {%- if not found or (parents and found | length != parents | length) -%}
             {{ exceptions.raise_compiler_error("Lakebed: advance_position() of " ~ model.name ~ " must name parents of the model; it has " ~ model.depends_on.nodes | join(', ')) }}
         {%- endif -%}
     merge into {{ lakebed.positions() }} as position
     using (
         {%- for node in found %}
+        {%- set source = lakebed.batch_relation(node) %}
+        {%- set halt = lakebed.halted_from(source.identifier) %}
         select
             '{{ model.name }}' as model,
-            '{{ node.alias or node.identifier }}' as source,
-            coalesce(max(_batch_id), 0) as batch,
+            '{{ source.identifier }}' as source,
+            {#- A model that had read on before its source was halted stays where it is. #}
+            {{ 'greatest(coalesce(max(_batch_id), 0), ' ~ lakebed.position_of(source) ~ ')' if halt is not none else 'coalesce(max(_batch_id), 0)' }} as batch,
             '{{ invocation_id }}' as build
-        from {{ api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias or node.identifier) }}
+        from {{ source }}
+        {%- if halt is not none %}
+        where _batch_id < {{ halt }}
+        {%- endif %}
         {{- ' union all' if not loop.last }}
         {%- endfor %}
     ) as newest
@@ -88,6 +94,27 @@
     when not matched then insert (model, source, previous_batch, batch, build)
         values (newest.model, newest.source, 0, newest.batch, newest.build)
     {%- endif -%}
+{% endmacro %}
+
+{#- The parents of a model that come in batches, in the order of its graph: see advance_position. -#}
+{% macro batch_sources(node, parents=none) %}
+    {%- set found = [] -%}
+    {%- for id in node.depends_on.nodes -%}
+        {%- set parent = graph.nodes.get(id) or graph.sources.get(id) -%}
+        {%- if parent and (parent.name in parents if parents else parent.name.startswith('bronze_') or parent.config.get('meta', {}).get('stream')) -%}
+            {%- do found.append(parent) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{- return(found) -}}
+{% endmacro %}
+
+{% macro batch_relation(node) -%}
+    {{- return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias or node.identifier)) -}}
+{%- endmacro %}
+
+{#- Up to which batch this model has read a source, 0 for none of it. -#}
+{% macro position_of(source) %}
+    {{- return(run_query('select coalesce(max(batch), 0) from ' ~ lakebed.positions() ~ " where model = '" ~ model.name ~ "' and source = '" ~ source.identifier ~ "'").rows[0][0] | int) -}}
 {% endmacro %}
 
 {#- Post-hook of each model with advance_position: the batches are read. On DuckDB nothing is left to
@@ -104,15 +131,20 @@
 
 {#- Condition for a model with advance_position: only the batches it has not read. Cost follows new data.
     Arguments: source, the relation read; column, where its batch stands.
-    Returns: a SQL condition; `true` on the first build and on a full refresh.
+    Returns: a SQL condition; `true` on the first build and on a full refresh, but of a source with a
+    circuit breaker (judge_source).
     Example: where {{ lakebed.new_batches(ref('bronze_shop__orders')) }} -#}
 {% macro new_batches(source, column='_batch_id') -%}
-    {%- if is_incremental() -%}
-    {{ column }} > (
-        select previous_batch from {{ lakebed.positions() }}
-        where model = '{{ model.name }}' and source = '{{ source.identifier }}'
-    )
-    {%- else -%}
-    true
-    {%- endif -%}
+    {%- set of = "from " ~ lakebed.positions() ~ "
+        where model = '" ~ model.name ~ "' and source = '" ~ source.identifier ~ "'" -%}
+    {%- set terms = [] -%}
+    {%- if is_incremental() -%}{%- do terms.append(column ~ ' > (
+        select previous_batch ' ~ of ~ '
+    )') -%}{%- endif -%}
+    {#- What a halted source has beyond that is not read. -#}
+    {%- if source.identifier in lakebed.judged_sources() -%}{%- do terms.append(column ~ ' <= (
+        select batch ' ~ of ~ '
+    )') -%}{%- endif -%}
+    {{ '(' ~ terms | join('
+    and ') ~ ')' if terms else 'true' }}
 {%- endmacro %}

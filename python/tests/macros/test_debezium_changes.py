@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,7 +193,13 @@ models:
       - {name: seen_at, data_type: timestamp}
 """
 BAD = {
-    "malformed_event": ["{", "[]", '{"op": "x", "source": {"lsn": 1}}', '{"op": "c"}'],
+    "malformed_event": [
+        "{",
+        "[]",
+        '{"op": "c", "source": {"lsn": "x", "ts_us": "y"}, "transaction": {"total_order": {}}}',
+        '{"op": "x", "source": {"lsn": 1}}',
+        '{"op": "c"}',
+    ],
     "missing_id": ['{"op": "c", "after": {"name": "x"}, "source": {"lsn": 1}}'],
     "invalid_amount": ['{"op": "c", "after": {"id": 1, "amount": "x"}, "source": {"lsn": 1}}'],
     "too_much": ['{"op": "c", "after": {"id": 1, "amount": "1000"}, "source": {"lsn": 1}}'],
@@ -272,3 +280,100 @@ def test_every_event_comes_out_once_with_its_reason(project: DbtProject) -> None
         )
     )
     assert reasons == {name: len(texts) for name, texts in BAD.items()}
+
+
+#: The same rows as a Debezium of its own settings says them: days and microseconds are numbers.
+FORMS = """
+{%- set forms = ['envelope', 'schema', 'unwrapped'] -%}
+{% for form in forms %}
+select
+    '{{ form }}' as form, id, name, amount, on_date, seen_at, _op, _position, _event_id,
+    _is_deleted, _committed_at, broken_rules
+from (
+    {{ lakebed.debezium_changes(ref('given'), 'changes', "_source = '" ~ form ~ "'", form) }}
+) as read
+{{ 'union all' if not loop.last }}
+{% endfor %}
+"""
+
+
+def numbers(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A row with days and microseconds since 1970 for its times."""
+    if row is None:
+        return None
+    day = (
+        row["on_date"] and (datetime.fromisoformat(row["on_date"][:10]) - datetime(1970, 1, 1)).days
+    )
+    seen = micros(datetime.fromisoformat(row["seen_at"].rstrip("Z")))
+    return {**row, "on_date": day, "seen_at": seen}
+
+
+def unwrapped(event: dict[str, Any]) -> dict[str, Any]:
+    """What ExtractNewRecordState leaves, with the fields that docs/cdc.md asks for."""
+    order = event["transaction"] and event["transaction"]["total_order"]
+    return {
+        **(event["after"] or event["before"]),
+        "__op": event["op"],
+        "__deleted": str(event["op"] == "d").lower(),
+        **{f"__source_{name}": value for name, value in event["source"].items()},
+        "__transaction_total_order": order,
+    }
+
+
+def test_every_form_says_the_same(tmp_path: Path, engine: Cluster | None, log: Log) -> None:
+    events = [
+        {**event, "before": numbers(event["before"]), "after": numbers(event["after"])}
+        for event in log.events
+        if event["op"] != "t"
+    ][:150]
+    rows = [
+        (form, json.dumps(written, ensure_ascii=False))
+        for event in events
+        for form, written in (
+            ("envelope", event),
+            ("schema", {"schema": {"type": "struct"}, "payload": event}),
+            ("unwrapped", unwrapped(event)),
+        )
+    ]
+    declared = YAML.replace(
+        "data_type: date}", "data_type: date, config: {meta: {formats: [epoch_days]}}}"
+    )
+    declared = declared.replace(
+        "data_type: timestamp}", "data_type: timestamp, config: {meta: {formats: [epoch_us]}}}"
+    )
+    project = DbtProject(
+        tmp_path,
+        {
+            "models/_models.yml": declared,
+            "models/given.sql": "{{ config(materialized='table') }}\n{% set rows = "
+            + json.dumps(rows, ensure_ascii=False)
+            + " %}\nselect _source, _record, cast(1 as bigint) as _batch_id,"
+            " cast('2025-01-01' as timestamp) as ingested_at"
+            " from (values {% for form, record in rows %}('{{ form }}',"
+            " {{ lakebed.text_literal(record) }}){{ ',' if not loop.last }}{% endfor %})"
+            " as given (_source, _record)",
+            "models/changes.sql": FORMS,
+        },
+        cluster=engine,
+    )
+    project.run("run")
+    found: dict[str, list[Any]] = {}
+    for form, *row in project.query("select * from changes"):
+        found.setdefault(form, []).append(tuple(row))
+    assert len(found["envelope"]) == 150
+    for form in ("schema", "unwrapped"):
+        assert sorted(found[form], key=repr) == sorted(found["envelope"], key=repr)
+    began = datetime(1970, 1, 1).date()
+    assert Counter(
+        (row[0], row[3] and (row[3] - began).days) for row in found["envelope"]
+    ) == Counter(
+        ((e["after"] or e["before"])["id"], (e["after"] or e["before"])["on_date"]) for e in events
+    )
+    assert {row[10] for row in found["envelope"]} <= {None, "too_much"}
+
+
+def test_a_form_that_there_is_not(tmp_path: Path) -> None:
+    files = {"models/x.sql": "{{ lakebed.debezium_changes('b', 'x', form='avro') }}"}
+    project = DbtProject(tmp_path, files)
+    with pytest.raises(AssertionError, match="form is envelope, schema or unwrapped, not 'avro'"):
+        project.run("parse")

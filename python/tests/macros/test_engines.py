@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -62,8 +63,13 @@ WRITTEN = [
     *("2024-01-05 10:11:12.5", "2024-01-05 10:11:12.123456", "2024-01-05 10:11:12.1234567"),
     *("2024-01-05 24:00:00", "2024-01-05 23:59:60", "2024-01-05 10:11:12+02:00", "infinity"),
     *("2024-01-05 10:11:12-0530", "2024-01-05 10:11:12+02", "2024-01-05 10:11:12 UTC", "2024-366"),
+    # The first and last moments of the years 0001 to 9999 since 1970, and their neighbours.
+    *("-62135596800000000", "-62135596800000001", "253402300799999999", "253402300800000000"),
+    *("-62135596800000", "-62135596800001", "253402300799999", "253402300800000"),
+    *("-719162", "-719163", "2932896", "2932897", "999999999999999999", "9999999999999999999"),
     *("2024-01-05 10:11:12 Europe/Berlin", "2024-01-05 10:11:12+19:00", "2024-01-05 AD", "now"),
 ]
+EPOCHS = {"days": 86_400_000_000, "ms": 1000, "us": 1}  # microseconds
 FIELDS = ["", "a", " b ", '"q"', '"a,b"', '"say ""hi"""', '""', "ü", "漢", "1.5", "a b", "'"]
 PATTERNS = {
     "digits": (r"^\d+$", ""),
@@ -136,6 +142,10 @@ def expressions() -> dict[str, str]:
         if data_type in ("date", "timestamp"):
             call = f"lakebed.epoch_micros({call})"
         found[f"parse_{data_type.translate(str.maketrans('(,)', '___'))}"] = call
+    for unit in EPOCHS:
+        for data_type in ("date", "timestamp"):
+            call = f"lakebed.parse_value('written', '{data_type}', ['epoch_{unit}'])"
+            found[f"epoch_{unit}_{data_type}"] = f"lakebed.epoch_micros({call})"
     return found
 
 
@@ -171,6 +181,9 @@ FILES = {
     " ['grp'], ['a', 'amount'], 'moment', order_by=['id'], deleted='flag') }})"
     " select v.id, history.a, history.valid_from from engine_values as v left join history"
     " on {{ lakebed.scd2_join('v', 'history', 'grp', 'day') }}",
+    "models/engine_believed.sql": "{{ lakebed.as_believed('engine_values', ['grp', 'b'],"
+    " ['a', 'amount'], 'moment', 'day', \"timestamp '2024-03-01'\", \"timestamp '2020-01-01'\","
+    " order_by=['id'], deleted='flag') }}",
     "models/engine_history.sql": "{{ lakebed.scd2_from_changes('engine_values', ['grp'],"
     " ['a', 'amount'], 'moment', order_by=['id'], deleted='flag') }}",
 }
@@ -324,6 +337,24 @@ def test_values_are_really_parsed(answers: tuple[Answers, Answers, pa.Table]) ->
         assert moments[text] is None, text
     for text, expected in {"NaN": None, "inf": None, "1f": None, ".5": 0.5, "1E-3": 0.001}.items():
         assert parsed("double")[text] == expected, text
+
+
+@pytest.mark.parametrize("unit", list(EPOCHS))
+def test_numbers_since_1970(answers: tuple[Answers, Answers, pa.Table], unit: str) -> None:
+    given = answers[2].column("written").to_pylist()
+    moments = column(answers[0]["engine_row"], f"epoch_{unit}_timestamp")
+    days = column(answers[0]["engine_row"], f"epoch_{unit}_date")
+    read = 0
+    for text, moment, day in zip(given, moments, days, strict=True):
+        if text and re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):
+            micros = int(text) * EPOCHS[unit]
+            known = len(text.lstrip("+-")) <= 18 and -(719162 * EPOCHS["days"]) <= micros
+            known = known and micros < 2932897 * EPOCHS["days"]
+            assert moment == (micros if known else None), text
+            if not re.fullmatch(r"[0-9]{4}", text):
+                assert day == (micros // EPOCHS["days"] * EPOCHS["days"] if known else None), text
+            read += known
+    assert read > 20
 
 
 @pytest.mark.parametrize("model", [Path(path).stem for path in list(FILES)[1:]])

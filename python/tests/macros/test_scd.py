@@ -81,6 +81,14 @@ FILES = {
 }
 
 
+#: The times of the question are DuckDB's variables, so that each example asks another.
+BELIEVED = (
+    "{{ lakebed.as_believed('property.changes', ['part', 'id'], ['name', 'size'],"
+    " 'changed_at', 'arrived', \"getvariable('believed')\", \"getvariable('about')\","
+    " order_by=['arrived'], deleted='is_deleted', carry=['arrived']) }}"
+)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, engine: Cluster | None) -> DbtProject:
     project = DbtProject(tmp_path_factory.mktemp("scd"), FILES, cluster=engine)
@@ -106,7 +114,8 @@ create table property.changes (
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
     """The SQL that dbt makes for DuckDB; test_engines compares its rows with Spark's."""
-    project = DbtProject(tmp_path_factory.mktemp("compiled"), FILES)
+    files = {**FILES, "models/believed.sql": BELIEVED}
+    project = DbtProject(tmp_path_factory.mktemp("compiled"), files)
     project.run("compile")
     connection = duckdb.connect()
     connection.execute("create schema property")
@@ -114,6 +123,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
     for name in ("scd2", "without_delete"):
         connection.execute(f"create view {name} as {project.compiled(f'models/{name}.sql')}")
     sql = {"scd6": project.compiled("models/scd6.sql").replace('"lakebed"."main".', "")}
+    sql["believed"] = project.compiled("models/believed.sql")
     return connection, sql
 
 
@@ -215,6 +225,26 @@ def test_scd6_equals_the_oracle(memory: Memory, changes: list[Change]) -> None:
                 before.pop()
             assert row[f"{column}_previous"] == (before[-1] if before else None)
             assert row[f"{column}_current"] == own[-1][column]
+
+
+@many
+@given(logs, st.integers(0, 12), st.integers(-1, 6))
+def test_what_was_believed(memory: Memory, changes: list[Change], nth: int, day: int) -> None:
+    """The history of what had arrived by then, at that moment."""
+    connection, sql = memory
+    known = changes[nth][6] if nth < len(changes) else -1
+    load(connection, changes)
+    about = START + timedelta(days=day)
+    connection.execute(
+        f"set variable believed = {known}; set variable about = '{about}'::timestamp"
+    )
+    columns = "part, id, name, size, valid_from, valid_to"
+    rows = connection.execute(f"select {columns} from ({sql['believed']})").fetchall()
+    assert sorted(rows, key=repr) == [
+        version
+        for version in versions([row for row in changes if row[6] <= known])
+        if version[4] <= about and (version[5] is None or version[5] > about)
+    ]
 
 
 def test_a_history_to_read(memory: Memory) -> None:
