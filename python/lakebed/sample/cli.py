@@ -95,6 +95,95 @@ def retail(
 
 
 @app.command()
+def web(
+    to: Annotated[
+        str,
+        typer.Option(
+            help="kafka://host:9092/topic, a stream's file, a file for JSON lines, - for standard "
+            "output, or the URL of a webhook (its secret in LAKEBED_WEBHOOK_SECRET)."
+        ),
+    ],
+    first: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of baskets.")
+    ] = datetime(2017, 1, 1),
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Last day (inclusive); the first if absent."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0, help="1: as fast as it happened; 0: as fast as it goes.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed has other sessions and faults.")] = 7,
+    disorder: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that is held up for up to --within.")
+    ] = 0,
+    within: Annotated[float, typer.Option(min=0, help="Seconds: the bound of disorder.")] = 300,
+    late: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that is held up for --late-by.")
+    ] = 0,
+    late_by: Annotated[float, typer.Option(min=0, help="Seconds.")] = 3600,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that comes twice.")] = 0,
+    again_within: Annotated[
+        float, typer.Option(min=0, help="Seconds after which the second has come.")
+    ] = 300,
+    malformed: Annotated[float, typer.Option(min=0, max=1, help="Share that is damaged.")] = 0,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV: each event, where it was sent, what was done to it.")
+    ] = None,
+) -> None:
+    """Replay the chain's real baskets as events of a web shop: sessions, pages, carts, purchases.
+
+    In the order they reach a broker, with faults from a seed and the truth about each. Needs the
+    extra 'samples' of lakebed, and 'kafka' or 'http'.
+
+    Example: lakebed sample web --to streams/web.yml --until 2017-01-07 --disorder 0.2 --late 0.01
+    """
+    from lakebed.sample import web as shop
+    from lakebed.sample.destinations import destination
+
+    options = shop.Options(
+        first=first.date(),
+        until=(until or first).date(),
+        seed=seed,
+        disorder=disorder,
+        within=within,
+        late=late,
+        late_by=late_by,
+        duplicates=duplicates,
+        again_within=again_within,
+        malformed=malformed,
+    )
+    console = Console(stderr=True)
+    columns = (TextColumn("Sending"), TextColumn("{task.completed:,.0f} events"))
+    bar = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    try:
+        with bar:
+            task = bar.add_task("", total=None)
+            summary = shop.replay(
+                options,
+                destination(to),
+                speed,
+                truth,
+                lambda sent: bar.update(task, completed=sent) if sent % 1000 == 0 else None,
+            )
+    except SampleError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    faults = ", ".join(f"{count:,} {fault}" for fault, count in sorted(summary.faults.items()))
+    typer.echo(
+        f"{summary.events:,} events{f' ({faults})' if faults else ''}; purchases that must come "
+        f"out: {summary.revenue:,.2f} dollars.",
+        err=to == "-",
+    )
+
+
+@app.command()
 def saas(
     until: Annotated[
         datetime,

