@@ -297,13 +297,14 @@ def test_killed_anywhere_each_change_is_there_once(
 def test_killed_at_random(tmp_path: Path, source: Postgres) -> None:
     dice = random.Random(11)
     source.execute("insert into app.items select i, 'old', i from generate_series(1, 2000) as i")
-    capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": 40})
+    capturing = Capturing(tmp_path, source, batch={"age": 0.05, "rows": 400})
     applications = [Application(source, seed) for seed in (8, 9)]
     for application in applications:
         application.start()
-    for _ in range(100):
+    for number in range(100):
         process = capturing.start()
-        time.sleep(dice.uniform(2, 7))
+        # The engine needs some three seconds to begin; the first snapshots are cut, too.
+        time.sleep(dice.uniform(2, 6) if number < 3 else dice.uniform(3, 9))
         process.kill()
         process.communicate()
     for application in applications:

@@ -18,18 +18,21 @@ from typing import Any
 
 from lakebed.cdc.config import CaptureConfig
 from lakebed.cdc.engine import START, Engine, Event, resume_at
-from lakebed.cdc.source import MARK, Source
+from lakebed.cdc.source import MARK, Source, gone, no_other_way, record_of
 from lakebed.errors import UserError
 from lakebed.ingest.build import Builder
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
-from lakebed.ingest.sink import Fenced, Place, Sink
+from lakebed.ingest.sink import Fenced, Place
+from lakebed.ingest.sinks import BatchSink
 
 PATTERNS = ["pat-cdc-log-based", "pat-exactly-once"]
 
 #: Changes are numbered as they come: the log has one order.
 LOG: Place = ("log", 0)
+#: So are those of a change table.
+CHANGES: Place = ("changes", 0)
 #: Seconds between two marks while the end of the log is awaited.
 MARK_EVERY = 1.0
 #: Seconds that the slot is given to follow, at the end; if it does not, the next run lets it.
@@ -84,7 +87,7 @@ class Capture:
     def __init__(
         self,
         config: CaptureConfig,
-        sink: Sink,
+        sink: BatchSink,
         say: Callable[[str], None],
         stop: threading.Event,
         faults: Faults,
@@ -118,8 +121,9 @@ class Capture:
     # --- where to begin ----------------------------------------------------------------------
 
     def _place(self) -> tuple[int | None, State | None]:
-        with self.sink.attached() as connection:
-            held = self.sink.read_states(connection).get(LOG)
+        states = self.sink.states()
+        no_other_way(states, CHANGES, self.config)
+        held = states.get(LOG)
         if held is None:
             return None, None
         return held[0], State(**json.loads(held[1]))
@@ -135,20 +139,20 @@ class Capture:
         self.source.check_slot(ours)
         known = state.lsn if state is not None else 0
         new = State(self.source.identity(), self.config.slot, lsn=known, run=self._token)
-        gone: list[tuple[Entity, Record]] = []
+        void: list[tuple[Entity, Record]] = []
         if position:
             # What was read before may be gone by now, without a word in the log.
             log_end, micros = self.source.log_end(known)
-            gone = [
-                (entity, self._record(position + number, table, None, event))
+            void = [
+                (entity, record_of(self.config, position + number, table, None, event))
                 for number, (table, entity) in enumerate(self.config.tables.items())
-                for event in [self.source.gone(table, log_end, micros)]
+                for event in [gone(self.config, table, log_end, micros)]
             ]
-        self._write(gone, position, new)
+        self._write(void, position, new)
         self.source.begin()
         self.resnapshot = False
         self.say("Reading all tables, then the log.")
-        return (position or 0) + len(gone), new
+        return (position or 0) + len(void), new
 
     # --- work --------------------------------------------------------------------------------
 
@@ -246,7 +250,7 @@ class Capture:
                     continue  # written before, when the transaction was too large for a batch
                 pending.transaction, pending.order = number, transaction
             table = event.topic.removeprefix(f"{self.config.name}.")
-            record = self._record(0, table, event.key, event.value or "")
+            record = record_of(self.config, 0, table, event.key, event.value or "")
             pending.records.append((entity, record))
             pending.bytes += record.size
             if transaction is None and event.offset is not None:
@@ -309,30 +313,31 @@ class Capture:
         self, rows: Sequence[tuple[Entity, Record]], position: int | None, state: State
     ) -> None:
         state = replace(state, run=f"{self._token}.{self.totals.batches}")
-        good, rejected = judge(rows)
-        end = (position or 0) + len(rows)
-        try:
-            self.sink.write(
-                good, rejected, {LOG: (position, end)}, {LOG: json.dumps(state.__dict__)}
-            )
-        except Fenced:
-            # Of a commit whose answer was lost, this is the answer.
-            if self.sink.patience.persist(self._place) != (end, state):
-                raise UserError(
-                    f"Another process captures {self.config.name} into this lake, too."
-                ) from None
-        self.totals.rows += sum(map(len, good.values()))
-        self.totals.rejected += len(rejected)
-        self.totals.batches += 1
+        write_changes(self.sink, self.config, LOG, rows, position, state, self._place, self.totals)
 
-    def _record(self, offset: int, table: str, key: str | None, value: str) -> Record:
-        sent = (json.loads(value).get("source") or {}).get("ts_ms") if value else None
-        return Record(
-            f"{self.config.name}.{table}",
-            0,
-            offset,
-            None if key is None else key.encode(),
-            value.encode(),
-            [],
-            sent,
-        )
+
+def write_changes(
+    sink: BatchSink,
+    config: CaptureConfig,
+    place: Place,
+    rows: Sequence[tuple[Entity, Record]],
+    position: int | None,
+    state: Any,
+    held: Callable[[], tuple[int | None, Any]],
+    totals: Totals,
+) -> None:
+    """Write changes and the state after them, a dataclass, and count them in `totals`. `held` asks
+    the lake for position and state. Raises UserError when another process captures the same."""
+    good, rejected = judge(rows)
+    end = (position or 0) + len(rows)
+    try:
+        sink.write(good, rejected, {place: (position, end)}, {place: json.dumps(state.__dict__)})
+    except Fenced:
+        # Of a commit whose answer was lost, this is the answer.
+        if sink.patience.persist(held) != (end, state):
+            raise UserError(
+                f"Another process captures {config.name} into this lake, too."
+            ) from None
+    totals.rows += sum(map(len, good.values()))
+    totals.rejected += len(rejected)
+    totals.batches += 1

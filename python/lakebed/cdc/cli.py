@@ -12,6 +12,7 @@ import typer
 from lakebed.errors import UserError
 from lakebed.ingest.build import Command, Every, Rows, Select, building
 from lakebed.ingest.stop import graceful_stop
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 
 def capture(
@@ -24,6 +25,13 @@ def capture(
         typer.Option(
             "--resnapshot", help="Read all tables anew: the slot is lost, or a table is new."
         ),
+    ] = False,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Make the change table and its triggers (read: triggers)."),
+    ] = False,
+    uninstall: Annotated[
+        bool, typer.Option("--uninstall", help="Remove the triggers and the change table.")
     ] = False,
     build: Command = None,
     select: Select = None,
@@ -46,11 +54,9 @@ def capture(
         str | None,
         typer.Option(help="For tests: die there, as in `lakebed stream`.", show_default=False),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Take the changes of PostgreSQL's tables into bronze: a snapshot, then its log, each once.
 
@@ -63,7 +69,9 @@ def capture(
 
     With --build it also builds the models that read these tables, as changes come.
 
-    Needs wal_level=logical, a role with REPLICATION that owns the tables, and Java 17.
+    Needs wal_level=logical, a role with REPLICATION that owns the tables, and Java 17. Where the
+    log cannot be read, `read: triggers` in the file takes the changes from a table that triggers
+    fill: --install makes them.
     Ctrl-C (or SIGTERM) ends it; killed at any time it loses and repeats nothing.
 
     Example: lakebed capture streams/saas.yml --once
@@ -72,24 +80,39 @@ def capture(
         import pydbzengine  # noqa: F401
 
         from lakebed.cdc.capture import Capture
+        from lakebed.cdc.changes import ChangeReader, ChangeTable
     except ImportError as error:
         raise UserError("Capture needs packages more: pip install 'lakebed[cdc]'") from error
     from lakebed.cdc.config import read_capture
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience, TryLater
-    from lakebed.ingest.sink import Sink
-    from lakebed.project import open_lake, project_folder
+    from lakebed.ingest.sinks import open_sink
+    from lakebed.lineage.arrivals import of_capture
+    from lakebed.lineage.tell import telling
+    from lakebed.project import open_target, project_folder
     from lakebed.spark.settings import check_java
 
     settings = read_capture(config)
+    if install or uninstall:
+        if not settings.triggers:
+            raise UserError(f"{config}: only with `read: triggers` there is something to install.")
+        table = ChangeTable(settings)
+        try:
+            table.uninstall() if uninstall else table.install()
+        except TryLater as error:
+            raise UserError(f"{error}.") from error
+        done = "are removed from" if uninstall else f"of {len(settings.tables)} tables are in"
+        typer.echo(f"{settings.name}: the triggers {done} {settings.place}.")
+        return
     faults = Faults(fail_at)
-    check_java()
+    if not settings.triggers:
+        check_java()
     folders = (
         project_folder(project_dir).absolute(),
         profiles_dir.absolute() if profiles_dir else None,
     )
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
 
     def say(line: str) -> None:
@@ -99,11 +122,18 @@ def capture(
         wait = Patience(patience, say=say, stop=stop)
         entities = list(settings.tables.values())
         with (
-            Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
+            open_sink(lake, settings.name, entities, wait, faults, False) as sink,
             building(build, select, build_every, build_rows, sink, folders, say) as builder,
             serving(metrics_port, settings.name, sink.meter, lambda: wait.failures),
+            telling(settings.name, of_capture(settings), lake, say),
         ):
-            work = Capture(settings, sink, say, stop, faults, once, resnapshot, verbose, builder)
+            work: Capture | ChangeReader
+            if settings.triggers:
+                work = ChangeReader(settings, sink, say, stop, faults, once, resnapshot, builder)
+            else:
+                work = Capture(
+                    settings, sink, say, stop, faults, once, resnapshot, verbose, builder
+                )
             try:
                 totals = work.run()
             except TryLater as error:

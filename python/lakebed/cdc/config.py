@@ -40,8 +40,8 @@ _OURS = (
 class CaptureConfig:
     """A database and its tables: `tables` maps schema.table to its entity in bronze.
 
-    `heartbeat` is in seconds: so often an idle database's slot is moved on. `debezium` are settings
-    of the engine's own.
+    `triggers`: read the change table that triggers fill, not the log. `heartbeat` is in seconds: so
+    often an idle database's slot is moved on. `debezium` are settings of the engine's own.
     """
 
     name: str
@@ -52,6 +52,7 @@ class CaptureConfig:
     heartbeat: float = 60.0
     limits: Limits = field(default_factory=Limits)
     debezium: dict[str, str] = field(default_factory=dict)
+    triggers: bool = False
 
     @property
     def connection(self) -> dict[str, str]:
@@ -80,11 +81,11 @@ def read_capture(file: Path) -> CaptureConfig:
     """
     where = str(file)
     content = mapping(render(file), where)
-    only(
-        content,
-        {"name", "postgres", "tables", "slot", "publication", "heartbeat", "batch", "debezium"},
-        where,
-    )
+    read = content.get("read", "log")
+    if read not in ("log", "triggers"):
+        raise UserError(f"{where}: read is log (the default) or triggers, not {read!r}.")
+    of_log = {"slot", "publication", "heartbeat", "debezium"} if read == "log" else set()
+    only(content, {"name", "postgres", "tables", "batch", "read", *of_log}, where)
     name = named(content.get("name", file.stem), f"{where}: name")
     url = content.get("postgres")
     if not isinstance(url, str) or urlsplit(url).scheme not in ("postgresql", "postgres"):
@@ -110,6 +111,7 @@ def read_capture(file: Path) -> CaptureConfig:
         heartbeat,
         limits_of(content.get("batch"), where, Limits(rows=20_000)),
         _engine(content.get("debezium"), f"{where}: debezium"),
+        read == "triggers",
     )
 
 

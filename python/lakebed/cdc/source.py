@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ import psycopg
 from lakebed.cdc.config import CaptureConfig
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
+from lakebed.ingest.records import Record
+from lakebed.ingest.sink import Place
 
 #: The prefix of messages that capture writes into the log: they carry no data.
 MARK = "lakebed"
@@ -21,7 +23,7 @@ RESNAPSHOT = "`lakebed capture --resnapshot` reads all tables anew"
 
 
 @dataclass(frozen=True)
-class Source:
+class Connected:
     """The database of a capture. Each call connects, asks and leaves.
 
     Its methods raise TryLater when the database does not answer, and UserError for what a person
@@ -31,7 +33,7 @@ class Source:
     config: CaptureConfig
 
     @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+    def connected(self) -> Iterator[psycopg.Connection[Any]]:
         at = self.config.connection
         try:
             with psycopg.connect(**at, autocommit=True, connect_timeout=10) as connection:  # type: ignore[arg-type]
@@ -41,10 +43,21 @@ class Source:
         except psycopg.OperationalError as error:
             raise TryLater(f"{self.config.place} does not answer ({_line(error)})") from error
 
+    def identity(self) -> str:
+        """Which database this is: a copy that was restored elsewhere has another log."""
+        with self.connected() as connection:
+            number = _one(connection, "select system_identifier from pg_control_system()")
+            return f"{number}/{self.config.connection['dbname']}"
+
+
+@dataclass(frozen=True)
+class Source(Connected):
+    """A database whose log is read."""
+
     def check(self) -> list[str]:
         """Whether the log can be read at all. Returns warnings."""
         warnings = []
-        with self._connected() as connection:
+        with self.connected() as connection:
             level = _one(connection, "select current_setting('wal_level')")
             if level != "logical":
                 raise UserError(
@@ -69,16 +82,10 @@ class Source:
                     )
         return warnings
 
-    def identity(self) -> str:
-        """Which database this is: a copy that was restored elsewhere has another log."""
-        with self._connected() as connection:
-            number = _one(connection, "select system_identifier from pg_control_system()")
-            return f"{number}/{self.config.connection['dbname']}"
-
     def log_end(self, known: int) -> tuple[int, int]:
         """The end of the log, in bytes since its begin; and the time there, in microseconds. Not
         before `known`, up to where the lake has read: changes are put in order by their place."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             row = connection.execute(
                 f"select {_bytes('pg_current_wal_insert_lsn()')},"
                 " extract(epoch from clock_timestamp()) * 1000000".encode()
@@ -100,7 +107,7 @@ class Source:
                 f"{place} is not the database that the lake has read so far (restored, or another "
                 f"server): what happened in between is not known. {RESNAPSHOT}."
             )
-        with self._connected() as connection:
+        with self.connected() as connection:
             row = connection.execute(
                 f"select wal_status, {_bytes('confirmed_flush_lsn')} from pg_replication_slots"
                 " where slot_name = %s".encode(),
@@ -132,7 +139,7 @@ class Source:
     def check_slot(self, ours: bool) -> None:
         """Whether the slot's name is free, or it is this lake's own and nobody reads it."""
         name = self.config.slot
-        with self._connected() as connection:
+        with self.connected() as connection:
             active = _one(
                 connection, "select active from pg_replication_slots where slot_name = %s", (name,)
             )
@@ -147,7 +154,7 @@ class Source:
 
     def begin(self) -> None:
         """Make ready for a snapshot: no slot, and a publication of exactly these tables."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.execute(
                 "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
                 " where slot_name = %s",
@@ -175,7 +182,7 @@ class Source:
 
     def busy(self) -> bool:
         """Whether somebody reads from the slot."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             return bool(
                 _one(
                     connection,
@@ -193,14 +200,14 @@ class Source:
         return self._place("restart_lsn")
 
     def _place(self, column: str) -> int:
-        with self._connected() as connection:
+        with self.connected() as connection:
             query = f"select {_bytes(column)} from pg_replication_slots"
             place = _one(connection, f"{query} where slot_name = %s", (self.config.slot,))
             return int(place or 0)
 
     def mark(self, text: str) -> None:
         """Write a message into the log. When it comes back, all that was before it was read."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.execute("select pg_logical_emit_message(true, %s, %s)", (MARK, text))
 
     def settings(self) -> dict[str, str]:
@@ -245,20 +252,48 @@ class Source:
             "offset.flush.interval.ms": "0",
         }
 
-    def gone(self, table: str, log_end: int, micros: int) -> str:
-        """An event after Debezium's form: the table is to be read anew, what was known is void."""
-        schema, name = table.split(".")
-        source = {
-            "connector": MARK,
-            "name": self.config.name,
-            "snapshot": "begun",
-            "schema": schema,
-            "table": name,
-            "lsn": log_end,
-            "ts_ms": micros // 1000,
-            "ts_us": micros,
-        }
-        return json.dumps({"before": None, "after": None, "source": source, "op": "t"})
+
+def gone(config: CaptureConfig, table: str, place: int, micros: int) -> str:
+    """An event after Debezium's form: the table is to be read anew, what was known is void."""
+    schema, name = table.split(".")
+    source = {
+        "connector": MARK,
+        "name": config.name,
+        "snapshot": "begun",
+        "schema": schema,
+        "table": name,
+        "lsn": place,
+        "ts_ms": micros // 1000,
+        "ts_us": micros,
+    }
+    return json.dumps({"before": None, "after": None, "source": source, "op": "t"})
+
+
+def record_of(
+    config: CaptureConfig, offset: int, table: str, key: str | None, value: str
+) -> Record:
+    """An event of a table as a record for the sink."""
+    sent = (json.loads(value).get("source") or {}).get("ts_ms") if value else None
+    return Record(
+        f"{config.name}.{table}",
+        0,
+        offset,
+        None if key is None else key.encode(),
+        value.encode(),
+        [],
+        sent,
+    )
+
+
+def no_other_way(states: Mapping[Place, object], other: Place, config: CaptureConfig) -> None:
+    """Raises UserError when this stream was captured the `other` way: the places of the log and
+    of the change table cannot be put in one order."""
+    if other in states:
+        raise UserError(
+            f"{config.name} was captured from the {'log' if other[0] == 'log' else 'change table'} "
+            "so far, and orders of both do not mix. Capture it under another `name`, into other "
+            "tables."
+        )
 
 
 def _bytes(position: str) -> str:

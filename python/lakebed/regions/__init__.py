@@ -1,0 +1,1 @@
+"""Regional lakes into a central one: `lakebed consolidate`."""
