@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
 from broker import Broker
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from lakehouse import Lakehouse
 
 #: A killed member of the group is gone after a second, not after 45; a broker that is back is
@@ -57,7 +58,7 @@ class Stream:
     def start(self, *options: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*LAKEBED, "stream", *options, str(self.file)],
-            env=self.lakehouse.environment() | {"DBT_PROJECT_DIR": str(ROOT)},
+            env=self.lakehouse.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -70,16 +71,32 @@ class Stream:
         parts.append("select topic, partition, position from ops.dlq")
         return self.lakehouse.query(f"select * from ({' union all '.join(parts)}) order by all")
 
+    def checksums(self) -> list[tuple[str, int, int, str]]:
+        """The same with a checksum of each key and value, of the bytes as they came."""
+        tables = {t if isinstance(t, str) else t["table"] for t in self.topics.values()}
+        parts = [
+            f"select _topic, _partition, _offset, _key, _record from bronze.{table}"
+            for table in tables
+        ]
+        parts.append("select topic, partition, position, record_key, record_value from ops.dlq")
+        union = " union all ".join(
+            f"select #1, #2, #3, sha256(coalesce(#4, '') || coalesce(#5, '')) from ({part})"
+            for part in parts
+        )
+        return self.lakehouse.query(f"select * from ({union}) order by all")
+
     def run(self, *options: str, code: int | None = 0) -> str:
         """Run to the end of what is there (--once); what it printed."""
-        process = self.start("--once", *options)
-        output, _ = process.communicate(timeout=120)
-        assert code is None or process.returncode == code, (process.returncode, output)
+        done = self.lakehouse.run(
+            "lakebed", "stream", "--once", *options, str(self.file), check=False
+        )
+        output = done.stdout + done.stderr
+        assert code is None or done.returncode == code, (done.returncode, output)
         return output
 
 
-def everything(broker: Broker, topic: str) -> list[tuple[str, int, int]]:
-    """Topic, partition, offset of every record that a reader of committed records gets."""
+def read(broker: Broker, topic: str) -> Iterator[Message]:
+    """Every record that a reader of committed records gets."""
     consumer = Consumer(
         {
             "bootstrap.servers": broker.servers,
@@ -90,15 +107,38 @@ def everything(broker: Broker, topic: str) -> list[tuple[str, int, int]]:
     )
     parts = consumer.list_topics(topic).topics[topic].partitions
     consumer.assign([TopicPartition(topic, part, 0) for part in parts])
-    found, ended = [], set()
+    ended = set()
     while len(ended) < len(parts):
         for message in consumer.consume(10_000, 0.5):
             if message.error() is not None:
                 ended.add(message.partition())
             else:
-                found.append((topic, message.partition(), message.offset()))
+                yield message
     consumer.close()
-    return sorted(found)
+
+
+def everything(broker: Broker, topic: str) -> list[tuple[str, int, int]]:
+    """Topic, partition and offset of each of them."""
+    return sorted((topic, each.partition(), each.offset()) for each in read(broker, topic))
+
+
+def checksums(broker: Broker, topic: str) -> list[tuple[str, int, int, str]]:
+    """And a checksum of its key and value."""
+    return sorted(
+        (
+            topic,
+            each.partition(),
+            each.offset(),
+            sha256((each.key() or b"") + (each.value() or b"")).hexdigest(),
+        )
+        for each in read(broker, topic)
+    )
+
+
+def peak_memory(process: int) -> int:
+    """Megabytes that a process has had at most."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
@@ -23,6 +24,7 @@ from lakebed.cli import main
 from lakebed.errors import UserError
 from lakebed.ingest import paging
 from lakebed.ingest.faults import POINTS
+from lakebed.ingest.fields import noticed
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.pull_config import read_pull
 from lakebed.ingest.requests import Requests
@@ -55,6 +57,7 @@ class Pull:
 
     def __init__(self, lakehouse: Lakehouse, api: Api, paging: str, **settings: Any) -> None:
         self.lakehouse = lakehouse
+        lakehouse.env["TOKEN"] = "t0k"
         resource = {"path": f"/{paging}", "table": "shop__orders", **PAGINGS[paging]}
         resource |= settings.pop("resource", {})
         content = {"name": "shop", "url": api.url, "resources": {"orders": resource}, **settings}
@@ -64,16 +67,16 @@ class Pull:
     def start(self, *options: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*LAKEBED, "pull", str(self.file), *options],
-            env=self.lakehouse.environment() | {"DBT_PROJECT_DIR": str(REPO), "TOKEN": "t0k"},
+            env=self.lakehouse.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
     def run(self, *options: str, code: int = 0) -> str:
-        process = self.start(*options)
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == code, (process.returncode, output)
+        done = self.lakehouse.run("lakebed", "pull", str(self.file), *options, check=False)
+        output = done.stdout + done.stderr
+        assert done.returncode == code, (done.returncode, output)
         assert "Traceback" not in output
         return output
 
@@ -250,6 +253,116 @@ def test_bad_records_go_to_the_dlq_once(tmp_path: Path) -> None:
         assert [kind for _, kind in found] == ["schema"] * 5 + ["malformed", "schema"]
 
 
+def test_replayed_once_after_a_fix(tmp_path: Path) -> None:
+    """An old version of a record that was refused comes before the newer one, where it belongs."""
+    rows: list[Any] = [order(0), order(1) | {"price": None}, {"key": 2, "at": order(2)["at"]}]
+    with serving(Api(rows)) as api:
+        since = {"since": {"field": "at", "param": "since", "overlap": 86400}}
+        lakehouse = Lakehouse(tmp_path)
+        pull = Pull(lakehouse, api, "none", resource=since | {"required": ["price"]})
+        assert "1 rows, 2 to the DLQ" in pull.run()
+        api.rows[1] = order(1)
+        assert "1 rows, 0 to the DLQ" in pull.run()
+
+        def replay(*options: str) -> str:
+            done = lakehouse.run("lakebed", "dlq", "replay", str(pull.file), *options)
+            return done.stdout
+
+        # What has no id cannot be bronze, whatever else is let pass.
+        assert "0 delivered, 2 refused again" in replay()
+        pull = Pull(lakehouse, api, "none", resource=since | {"required": []})
+        assert "1 delivered, 1 refused again" in replay("--force")
+        texts = lakehouse.query("select _record::json->>'price' from bronze.shop__orders"
+                                " where _key = '1' order by _offset")  # fmt: skip
+        assert texts == [(None,), ("1.1",)]
+        # The newest is known, and so is what was delivered.
+        assert "0 rows, 0 to the DLQ, 3 known" in pull.run()
+        pull = Pull(lakehouse, api, "none", resource=since | {"id": "key"})
+        assert "1 delivered, 0 refused again" in replay()
+        keys = lakehouse.query("select _key from bronze.shop__orders order by _offset")
+        assert [key for (key,) in keys] == ["0", "1", "2", "1"]
+
+
+def test_tokens_of_an_identity_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for once while they live, anew when they are old or no longer taken."""
+    oauth = {
+        "client_id": "lake:bed",
+        "client_secret": "{{ env_var('TOKEN') }}",
+        "scope": "orders",
+        "params": {"audience": "shop"},
+    }
+    form = {"grant_type": "client_credentials", "scope": "orders", "audience": "shop"}
+    basic = "Basic " + base64.b64encode(b"lake%3Abed:t0k").decode()
+    api = Api([order(number) for number in range(35)], form=form, basic=basic, token="none yet")
+    with serving(api):
+        oauth["token_url"] = f"{api.url}/token"
+        pull = Pull(Lakehouse(tmp_path), api, "page", auth={"oauth2": oauth}, retry=20)
+        api.faults = ["503", "429"]
+        assert "35 rows" in pull.run()
+        assert api.issued == 1
+        # One that ends in the middle of a pull, of a server that says 401 then; and of its time.
+        api.before = lambda number: setattr(api, "token", "gone") if number % 3 == 0 else None
+        api.rows += [order(number) for number in range(35, 40)]
+        assert "5 rows" in pull.run()
+        assert 2 < api.issued < 20
+        api.before, api.issued, api.life = None, 0, "0"
+        pull.run()
+        assert api.issued > 3
+
+        api.basic = "another"
+        assert 'gives no token (401: "invalid_client"): check `auth`.' in pull.run(code=1)
+        # Id and secret in the form.
+        api.basic, api.life = None, None
+        api.form = form | {"client_id": "lake:bed", "client_secret": "t0k"}
+        pull = Pull(
+            pull.lakehouse, api, "page", auth={"oauth2": oauth | {"send": "body"}}, retry=20
+        )
+        api.issued = 0
+        assert "0 rows" in pull.run()
+        assert api.issued == 1
+        monkeypatch.setenv("TOKEN", "t0k")
+        assert "t0k" not in repr(read_pull(pull.file))
+
+
+def test_a_schema_that_drifts_is_noticed(tmp_path: Path) -> None:
+    with serving(Api([order(0), order(1) | {"note": None}])) as api:
+        pull = Pull(Lakehouse(tmp_path), api, "none")
+        assert "has changed" not in pull.run()
+        api.rows += [order(2) | {"note": "x", "tags": []}, order(3) | {"price": "1.10"}, 7]
+        told = pull.run()
+        assert told.count("has changed") == 2
+        assert "The schema of orders has changed: a new field 'tags' (list)." in told
+        assert "orders has changed: 'price' may be text now, and was number." in told
+        api.rows += [order(4) | {"tags": [1], "price": "2"}]
+        assert "has changed" not in pull.run()
+        (known,) = pull.lakehouse.query(
+            "select state::json->>'fields' from ops.positions__shop where topic = 'orders'"
+        )
+        assert json.loads(known[0])["price"] == ["number", "text"]
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from("abc"),
+            st.sampled_from([None, 1, 1.5, True, "x", [], {}]),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+def test_fields_are_the_same_however_pages_are_cut(records: list[dict[str, Any]], cut: int) -> None:
+    texts = [json.dumps(record) for record in records]
+    whole, said = noticed({}, texts)
+    assert said == []
+    first, _ = noticed({}, texts[:cut])
+    second, news = noticed(first, texts[cut:])
+    assert second == whole
+    new_names = set(whole) - set(first)
+    new_types = [(n, t) for n in first if first[n] for t in whole[n] if t not in first[n]]
+    assert len(news) == (len(new_names) + len(new_types) if first else 0)
+
+
 def requests_of(tmp_path: Path, api: Api, **settings: Any) -> tuple[Any, Callable[[], Any]]:
     """A client in this process, and a request to it."""
     pull = Pull(Lakehouse(tmp_path), api, "page", **settings)
@@ -404,6 +517,11 @@ def test_times(text: Any, time: str, expected: str | None) -> None:
         ({"url": "http://user:pass@x"}, "leave the password out"),
         ({"auth": {"bearer": "written-down"}}, "must come from the environment"),
         ({"auth": {"header": "X-Key"}}, "give bearer, or header and value"),
+        ({"auth": {"oauth2": {"client_id": "a"}}}, "auth: oauth2 needs client_secret"),
+        (
+            {"auth": {"oauth2": {"client_id": "a", "client_secret": "b"}}},
+            "client_secret must come from the environment",
+        ),
         ({"rate": {"requests": 0}}, "requests is a number above 0"),
         ({"resources": {}}, "resources is empty"),
         ({"resources": {"a": {"table": "a"}}}, "path begins with /"),

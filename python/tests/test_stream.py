@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from broker import Broker
 from confluent_kafka import Producer, TopicPartition
 from lakebed.cli import main
 from lakehouse import REPO, Lakehouse
-from streams import LAKEBED, Stream, send
+from streams import Stream, send
 
 PROVES = ["pat-streaming-ingest", "pat-dlq"]
 
@@ -80,7 +81,7 @@ def test_every_byte_is_in_bronze_or_in_the_dlq(broker: Broker, lakehouse: Lakeho
 
 def lakebed(lakehouse: Lakehouse, *arguments: str, code: int = 0) -> str:
     """Run the command; standard output, and standard error when it fails."""
-    done = lakehouse.run(*LAKEBED, *arguments, check=False)
+    done = lakehouse.run("lakebed", *arguments, check=False)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -107,7 +108,7 @@ def test_replay_delivers_once_after_a_fix(broker: Broker, lakehouse: Lakehouse) 
     fixed = Stream(lakehouse, broker, {clicks: {"table": "web__clicks", "required": []}})
     for point in ("begun", "rows-written", "dlq-written", "committed"):
         command = ("dlq", "replay", str(fixed.file), "--fail-at", point)
-        assert lakehouse.run(*LAKEBED, *command, check=False).returncode == -signal.SIGKILL
+        assert lakehouse.run("lakebed", *command, check=False).returncode == -signal.SIGKILL
     # The last of them was killed after the commit.
     assert "0 delivered, 1 refused again." in lakebed(lakehouse, "dlq", "replay", str(fixed.file))
     rows = lakehouse.query(
@@ -236,6 +237,12 @@ def test_missing_packages_are_named(lakehouse: Lakehouse) -> None:
         program = (
             f"import sys; sys.modules[{module!r}] = None; from lakebed.cli import main; main()"
         )
-        done = lakehouse.run(sys.executable, "-c", program, command, "x.yml", check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", program, command, "x.yml"],
+            env=lakehouse.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"pip install '{extra}'" in done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from broker import Broker
+from confluent_kafka import Consumer
 from lakebed.ingest.faults import POINTS
 from lakehouse import Lakehouse, TeamLakehouse
 from streams import Stream, everything, send
@@ -236,4 +237,31 @@ def test_broker_killed_and_lake_held(broker: Broker, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
+    check(stream, broker)
+
+
+def test_broker_killed_before_it_is_known_where_to_read(broker: Broker, tmp_path: Path) -> None:
+    """After a rebalance the lake is asked for the positions; when it answers the broker is gone."""
+    clicks = broker.topic("clicks", 2)
+    stream = Stream(Lakehouse(tmp_path), broker, {clicks: "web__clicks"}, kafka={"group.id": "a"})
+    process = stream.start("--status-every", "0.2")
+    other = Consumer({"bootstrap.servers": broker.servers, "group.id": "a", "log_level": 0})
+    try:
+        lines(process, "Reading 2 partitions")
+        holder = stream.lakehouse.connect()
+        other.subscribe([clicks])
+        other.poll(0.1)
+        lines(process, "Waiting")
+        broker.kill()
+        holder.close()
+        lines(process, "no Kafka broker answers")
+        broker.start()
+        other.close()
+        send(broker, clicks, messages(random.Random(1), 100))
+        lines(process, "Reading 2 partitions")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    stream.run()
     check(stream, broker)

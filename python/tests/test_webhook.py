@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
+import hmac
 import json
 import os
 import random
@@ -22,6 +24,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from lakebed.errors import UserError
+from lakebed.ingest.signatures import STYLES, Message
+from lakebed.ingest.webhook import read_webhooks
 from lakebed.spark.cluster import free_ports
 from lakehouse import REPO, Lakehouse, TeamLakehouse
 from standardwebhooks import Webhook
@@ -198,6 +203,41 @@ def test_who_gets_in(tmp_path: Path) -> None:
         ]
 
 
+def test_replayed_once_after_a_fix(tmp_path: Path) -> None:
+    """What was refused is delivered under its own id: who sends it again sends a duplicate."""
+    lakehouse = Lakehouse(tmp_path)
+    lakehouse.env["SHOP_SECRET"] = SECRET
+    with serving(lakehouse) as (server, client):
+        assert post(client, "m1", '{"id": 1}').json() == {"status": "stored"}
+        assert post(client, "m2", '{"no": 2}').json() == {"status": "dlq"}
+        assert post(client, "m3", "{broken").json() == {"status": "dlq"}
+
+    def replay(*options: str, code: int = 0) -> str:
+        done = lakehouse.run("lakebed", "dlq", "replay", str(server.file), *options, check=False)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    assert "0 delivered, 2 refused again" in replay()
+    fixed = yaml.safe_load(server.file.read_text(encoding="utf-8"))
+    fixed["endpoints"]["orders"]["required"] = ["no"]
+    server.file.write_text(yaml.safe_dump(fixed), encoding="utf-8")
+    replay("--fail-at", "rows-written", code=-signal.SIGKILL)
+    assert "1 delivered, 1 refused again" in replay()
+    assert "0 delivered, 1 refused again" in replay()
+    assert server.rows() == [("m1", '{"id": 1}', 0), ("m2", '{"no": 2}', 1)]
+    server.start()
+    try:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            assert post(client, "m2", '{"no": 2}').json() == {"status": "duplicate"}
+            assert post(client, "m4", '{"no": 4}').json() == {"status": "stored"}
+    finally:
+        server.stop()
+    assert [row[0] for row in server.rows()] == ["m1", "m2", "m4"]
+    fixed["endpoints"] = {"others": fixed["endpoints"]["orders"]}
+    server.file.write_text(yaml.safe_dump(fixed), encoding="utf-8")
+    assert "Error: hooks no longer has the topic orders" in replay(code=1)
+
+
 def _mutated(text: str, generator: random.Random) -> str:
     place = generator.randrange(len(text))
     return text[:place] + generator.choice("!#x9") + "~" + text[place + 1 :]
@@ -324,3 +364,140 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_killed_at_every_step_soak(tmp_path: Path) -> None:
     killed_servers(tmp_path, 2, 100)
+
+
+def github(body: bytes, secret: str, delivery: str) -> dict[str, str]:
+    """As GitHub's documentation says: a hexadecimal HMAC of the body."""
+    mark = hmac.new(secret.encode(), body, "sha256").hexdigest()
+    return {
+        "X-Hub-Signature-256": f"sha256={mark}",
+        "X-GitHub-Delivery": delivery,
+        "X-GitHub-Event": "push",
+    }
+
+
+def stripe(body: bytes, *secrets: str, age: float = 0, version: str = "v1") -> dict[str, str]:
+    """As Stripe's documentation says: of the time and the body; with each secret there is."""
+    moment = int(time.time() - age)
+    marks = [
+        hmac.new(secret.encode(), f"{moment}.".encode() + body, "sha256").hexdigest()
+        for secret in secrets
+    ]
+    parts = [f"t={moment}", *(f"{version}={mark}" for mark in marks), "v0=abc"]
+    return {"Stripe-Signature": ",".join(parts)}
+
+
+def test_the_documented_signature_of_github() -> None:
+    # From 'Validating webhook deliveries' of GitHub's documentation.
+    secret, body = "It's a Secret to Everybody", b"Hello, World!"
+    mark = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    headers = {"x-hub-signature-256": f"sha256={mark}", "x-github-delivery": "d1"}
+    assert STYLES["github"].message([secret], body, headers) == Message("d1", None)
+    assert STYLES["github"].message([secret], body + b"!", headers) is None
+
+
+@pytest.mark.parametrize("style", ["github", "stripe"])
+def test_signatures_that_do_not_hold(style: str) -> None:
+    """Forged, cut off and mixed up in every place: never taken, never an error."""
+    body = b'{"id": "evt_1", "text": "\xc3\xa9"}'
+    made = github(body, "new", "d1") if style == "github" else stripe(body, "new")
+    headers = {name.lower(): value for name, value in made.items()}
+    rule = STYLES[style]
+    found = rule.message(["new"], body, headers)
+    assert found is not None
+    assert found.id == ("d1" if style == "github" else "evt_1")
+    # While the secret is changed the old one holds, and not after.
+    assert rule.message(["newer", "new"], body, headers) == found
+    assert rule.message(["newer"], body, headers) is None
+    assert rule.message([], body, headers) is None
+    (name,) = [each for each in headers if "signature" in each]
+    text = headers[name]
+    for end in range(len(text) - len(",v0=abc") * (style == "stripe")):
+        assert rule.message(["new"], body, headers | {name: text[:end]}) is None
+    generator = random.Random(3)
+    for _ in range(300):
+        place = generator.randrange(len(body))
+        changed = body[:place] + generator.randbytes(1) + body[place + 1 :]
+        if changed != body:
+            assert rule.message(["new"], changed, headers) is None
+        assert rule.message(["new"], body, headers | {name: _mutated(text[:64], generator)}) is None
+    for wrong in ("", ",", "=", "t=", "é", "t=1,t=2", "sha256=", "sha1=", text.upper(), f"é{text}"):
+        assert rule.message(["new"], body, headers | {name: wrong}) is None
+    assert rule.message(["new"], body, {}) is None
+
+
+def test_when_stripe_signed_it() -> None:
+    rule, body = STYLES["stripe"], b'{"id": "evt_1"}'
+
+    def message(**how: Any) -> Message | None:
+        headers = stripe(body, "secret", **how)
+        return rule.message(["secret"], body, {"stripe-signature": headers["Stripe-Signature"]})
+
+    assert message(age=290) is not None
+    assert message(age=310) is None
+    assert message(age=-310) is None
+    assert message(version="v0") is None
+    # Two secrets at the sender, as while one is rolled.
+    both = {"stripe-signature": stripe(body, "old", "secret")["Stripe-Signature"]}
+    assert rule.message(["secret"], body, both) is not None
+    # What is signed and has no id of its own is known by its bytes.
+    for other in (b"[]", b'{"id": 5}', b'{"id": ""}', b"no json", b'{"id": "%s"}' % (b"x" * 201)):
+        mark = {"stripe-signature": stripe(other, "secret")["Stripe-Signature"]}
+        found = rule.message(["secret"], other, mark)
+        assert found is not None
+        assert found.id == f"sha256:{hashlib.sha256(other).hexdigest()}"
+
+
+def test_github_and_stripe(tmp_path: Path) -> None:
+    endpoints = {
+        "code": {"table": "git__events", "secret": "code secret", "signature": "github"},
+        "money": {
+            "table": "pay__events",
+            "secret": ["rolled", "money secret"],
+            "signature": "stripe",
+        },
+    }
+    lakehouse = Lakehouse(tmp_path)
+    with serving(lakehouse, endpoints=endpoints) as (_, client):
+
+        def post(name: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+            answer = client.post(f"/webhooks/{name}", content=body, headers=headers)
+            return answer.status_code, answer.json().get("status")
+
+        push, paid = b'{"ref": "main"}', b'{"id": "evt_1", "type": "paid"}'
+        assert post("code", push, github(push, "code secret", "d1")) == (200, "stored")
+        # Sent again, as GitHub does with the same id.
+        assert post("code", push, github(push, "code secret", "d1")) == (200, "duplicate")
+        assert post("code", push, github(push, "wrong", "d2"))[0] == 401
+        assert post("code", push, github(push, "code secret", "d" * 201))[0] == 400
+        assert post("money", paid, stripe(paid, "money secret")) == (200, "stored")
+        assert post("money", paid, stripe(paid, "rolled", "another")) == (200, "duplicate")
+        # Of the right secret, and of another endpoint's style; and replayed after its time.
+        assert post("money", paid, github(paid, "money secret", "d3"))[0] == 401
+        assert post("money", paid, stripe(paid, "money secret", age=400))[0] == 401
+        assert post("money", b"{broken", stripe(b"{broken", "rolled")) == (200, "dlq")
+        assert post("money", b"{broken", stripe(b"{broken", "rolled")) == (200, "duplicate")
+    assert lakehouse.query("select _key, _record, _sent_at from bronze.git__events") == [
+        ("d1", push.decode(), None)
+    ]
+    ((headers,),) = lakehouse.query("select _headers from bronze.git__events")
+    assert ["x-github-event", "push"] in json.loads(headers)
+    assert lakehouse.query(
+        "select _key, _record, _sent_at is not null from bronze.pay__events"
+    ) == [("evt_1", paid.decode(), True)]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ({"signature": "paypal", "secret": "x"}, "signature is standard, github, stripe"),
+        ({"signature": "github", "secret": " "}, "secret is not a text"),
+        ({"signature": "github", "secret": ""}, "needs a secret"),
+        ({"secret": "%"}, "secret is not base64"),
+    ],
+)
+def test_mistakes_of_an_endpoint(tmp_path: Path, endpoint: dict[str, str], says: str) -> None:
+    file = tmp_path / "hooks.yml"
+    file.write_text(yaml.safe_dump({"endpoints": {"a": {"table": "a", **endpoint}}}))
+    with pytest.raises(UserError, match=says):
+        read_webhooks(file)

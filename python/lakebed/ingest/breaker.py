@@ -18,6 +18,7 @@ import duckdb
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.sink import Sink, columns_of, create_table, utc_now
+from lakebed.ingest.sinks import BatchSink
 from lakebed.project import Lake
 
 PATTERNS = ["pat-circuit-breaker"]
@@ -180,6 +181,15 @@ class Breaker:
                 " retry_at = ? where dependency = ?",
                 values,
             )
+
+
+def calling(
+    sink: BatchSink, dependency: str, fuse: Fuse, say: Callable[[str], None]
+) -> Callable[[Callable[[], Result]], Result]:
+    """How to call a dependency: by its circuit. A lake on Spark has none, and each call is made."""
+    if isinstance(sink, Sink):
+        return Breaker(sink, dependency, fuse, say).call
+    return lambda action: action()
 
 
 def _read(connection: duckdb.DuckDBPyConnection, dependency: str) -> Circuit | None:

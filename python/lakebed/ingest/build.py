@@ -23,9 +23,10 @@ from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.stop import end_with_parent
+from lakebed.project import SparkLake
 
 if TYPE_CHECKING:
-    from lakebed.ingest.sink import Sink
+    from lakebed.ingest.sinks import BatchSink
 
 PATTERNS = ["pat-batch-microbatch-continuum"]
 
@@ -241,7 +242,7 @@ def building(
     select: str | None,
     every: float,
     rows: int,
-    sink: Sink,
+    sink: BatchSink,
     folders: tuple[Path, Path | None],
     say: Callable[[str], None],
 ) -> Iterator[Builder | None]:
@@ -252,6 +253,11 @@ def building(
         return
     if command not in ("run", "build"):
         raise UserError(f"--build is 'run' (models) or 'build' (and their tests), not '{command}'.")
+    if isinstance(sink.lake, SparkLake) and not sink.lake.shared:
+        raise UserError(
+            f"The target {sink.lake.target} is one process's: its models cannot be built beside "
+            "it. `lakebed spark up`, and use the target `spark`."
+        )
     plan = Plan(command, select, every, rows)
     tables = [entity.table for entity in sink.entities]
     lake = sink.lake

@@ -9,6 +9,7 @@ import typer
 
 from lakebed.ingest.stop import graceful_stop
 from lakebed.ingest.trigger import Thresholds
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 app = typer.Typer(no_args_is_help=True, help="Feed the lake.")
 
@@ -41,11 +42,9 @@ def files(
     landing: Annotated[
         Path | None, typer.Option(help="The landing folder; else as the project says.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Load files that have landed into bronze, each once, in batches by count, size or age.
 

@@ -52,9 +52,11 @@ def read_stream(file: Path) -> StreamConfig:
 
     Raises UserError, with the file and the key, for everything that is not right.
     """
+    from lakebed.ingest import formats
+
     content = mapping(render(file), str(file))
     where = str(file)
-    only(content, {"name", "kafka", "topics", "start", "batch", "breaker"}, where)
+    only(content, {"name", "kafka", "registry", "topics", "start", "batch", "breaker"}, where)
     name = named(content.get("name", file.stem), f"{where}: name")
     kafka = mapping(content.get("kafka"), f"{where}: kafka")
     if not kafka.get("bootstrap.servers"):
@@ -67,8 +69,10 @@ def read_stream(file: Path) -> StreamConfig:
             )
     if "cooperative" in str(kafka.get("partition.assignment.strategy", "")):
         raise UserError(f"{where}: kafka: partition.assignment.strategy must be range, roundrobin.")
+    registry = content.get("registry")
+    registry = None if registry is None else formats.registry_of(registry, f"{where}: registry")
     topics = {
-        str(topic): to_entity(settings, f"{where}: topics: {topic}", file.parent)
+        str(topic): formats.to_entity(settings, f"{where}: topics: {topic}", file.parent, registry)
         for topic, settings in mapping(content.get("topics"), f"{where}: topics").items()
     }
     if not topics:

@@ -7,24 +7,28 @@ fenced as the stream's own are: killed anywhere, or run twice at once, it delive
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
 
 from lakebed.errors import UserError
-from lakebed.ingest.config import StreamConfig
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
-from lakebed.ingest.records import Entity, Record, judge
+from lakebed.ingest.records import Entity, Record, Rejected, judge
 from lakebed.ingest.sink import DLQ, Sink, columns_of, insert_rows, utc_now
 from lakebed.project import Lake
 
 PATTERNS = ["pat-dlq"]
 
 STATUSES = ("open", "replayed", "discarded")
+
+#: A record as its source would take it now: its entity, the record, and why it cannot be bronze.
+#: Raises UserError when the source has no such topic any more.
+Placed = tuple[Entity, Record, str | None]
+Place = Callable[[Record], Placed]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ class Outcome:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
+def by_topic(name: str, topics: Mapping[str, Entity]) -> Place:
+    """How streams, webhooks and gateways place a record: by its topic, of which a device's begins
+    with the endpoint."""
+
+    def place(record: Record) -> Placed:
+        entity = topics.get(record.topic.partition("/")[0])
+        if entity is None:
+            raise UserError(f"{name} no longer has the topic {record.topic}; discard its records.")
+        return entity, record, None
+
+    return place
+
+
 def listing(lake: Lake, selection: Selection, limit: int) -> tuple[list[Any], list[Any]]:
     """Counts by stream, table, category, status and reason; and the first `limit` records."""
     where, values = selection.where()
@@ -86,33 +103,42 @@ def show(lake: Lake, dlq_id: str) -> dict[str, Any]:
 
 def replay(
     lake: Lake,
-    config: StreamConfig,
+    source: str,
+    entities: Sequence[Entity],
+    place: Place,
     selection: Selection,
     patience: Patience,
     faults: Faults | None = None,
     force: bool = False,
 ) -> Outcome:
-    """Judge records again, by the stream's present settings, and deliver those that pass.
+    """Judge records of a source again, by its present settings, and deliver those that pass.
 
     The others stay, with one attempt more and the present reason. `force` delivers what can be
-    stored although it breaks the schema. Raises UserError for a record whose topic the stream
+    stored although it breaks the schema. Raises UserError for a record whose topic the source
     no longer has.
     """
-    entities = list(config.topics.values())
     faults = faults or Faults()
-    with Sink(lake, config.name, entities, patience, faults) as sink:
+    with Sink(lake, source, entities, patience, faults) as sink:
 
         def attempt() -> Outcome:
             with sink.attached() as connection, sink.transaction(connection):
                 batch = sink.next_batch(connection)
                 faults.reach("begun")
-                found = _records(connection, config, selection)
-                lenient = [(_storable(e) if force else e, r) for e, r, _ in found]
-                good, rejected = judge(lenient)
-                names = {(r.topic, r.partition, r.offset): name for _, r, name in found}
+                found = [(*place(r), name) for r, name in _records(connection, source, selection)]
+                names = {(r.topic, r.partition, r.offset): name for _, r, _, name in found}
+                good, rejected = judge(
+                    (_storable(entity) if force else entity, record)
+                    for entity, record, problem, _ in found
+                    if problem is None
+                )
+                rejected += [
+                    Rejected(record, entity.table, "schema", problem)
+                    for entity, record, problem, _ in found
+                    if problem is not None
+                ]
                 now = utc_now()
                 for entity, records in good.items():
-                    insert_rows(connection, config.name, entity, records, batch, now)
+                    insert_rows(connection, source, entity, records, batch, now)
                 faults.reach("rows-written")
                 delivered = [
                     names[r.topic, r.partition, r.offset] for rows in good.values() for r in rows
@@ -152,22 +178,19 @@ def discard(lake: Lake, selection: Selection, patience: Patience) -> int:
 
 
 def _records(
-    connection: duckdb.DuckDBPyConnection, config: StreamConfig, selection: Selection
-) -> list[tuple[Entity, Record, str]]:
+    connection: duckdb.DuckDBPyConnection, source: str, selection: Selection
+) -> list[tuple[Record, str]]:
     where, values = selection.where()
     rows = connection.execute(
         "select dlq_id, topic, partition, position, record_key, record_value, headers,"
         f" epoch_ms(sent_at) from {DLQ} where {where} and stream = ?"
         " order by topic, partition, position",
-        [*values, config.name],
+        [*values, source],
     ).fetchall()
-    found = []
-    for name, topic, partition, position, key, value, headers, sent_at in rows:
-        if topic not in config.topics:
-            raise UserError(f"{name}: the stream {config.name} no longer has the topic {topic}.")
-        record = Record(topic, partition, position, key, value, _headers(headers), sent_at)
-        found.append((config.topics[topic], record, name))
-    return found
+    return [
+        (Record(topic, partition, position, key, value, _headers(headers), sent_at), name)
+        for name, topic, partition, position, key, value, headers, sent_at in rows
+    ]
 
 
 def _headers(text: str | None) -> list[tuple[str, bytes | None]]:
@@ -182,8 +205,9 @@ def _headers(text: str | None) -> list[tuple[str, bytes | None]]:
 
 
 def _storable(entity: Entity) -> Entity:
-    """The entity without its schema; what is not text or not JSON still is not."""
-    return Entity(entity.table, entity.value, entity.key)
+    """The entity without its schema; what cannot be read still cannot."""
+    decoder = entity.decoder and entity.decoder.lenient()
+    return replace(entity, required=(), schema=None, check=None, decoder=decoder)
 
 
 def _mark(connection: duckdb.DuckDBPyConnection, names: Sequence[str], status: str) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakebed.errors import UserError
+from lakebed.options import ProfilesDir, ProjectDir, Target
+
+if TYPE_CHECKING:
+    from lakebed.ingest.dlq import Place
+    from lakebed.ingest.records import Entity
 
 app = typer.Typer(no_args_is_help=True, help="What was refused: look, deliver after a fix, let go.")
 
@@ -18,9 +23,6 @@ OfCategory = Annotated[
     str | None, typer.Option("--category", help="Only malformed, schema or processing.")
 ]
 Wait = Annotated[float, typer.Option("--patience", min=0, help="Seconds to wait for a busy lake.")]
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 @app.callback()
@@ -84,7 +86,9 @@ def show(
 
 @app.command()
 def replay(
-    config: Annotated[Path, typer.Argument(help="The stream's YAML file.")],
+    config: Annotated[
+        Path, typer.Argument(help="The YAML file of the stream, webhooks, gateway or pull.")
+    ],
     ids: Ids = None,
     category: OfCategory = None,
     force: Annotated[
@@ -98,24 +102,48 @@ def replay(
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
 ) -> None:
-    """Judge open records again, by the stream's present file, and deliver those that pass, once.
+    """Judge open records again, by their source's present file, and deliver those that pass, once.
 
     Example: lakebed dlq replay streams/web.yml --category schema
     """
     from lakebed.ingest import dlq as work
-    from lakebed.ingest.config import read_stream
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.patience import Patience
     from lakebed.project import open_lake, project_folder
 
-    settings = read_stream(config)
+    name, entities, place = _source(config)
     lake = open_lake(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
-    selection = work.Selection(tuple(ids or ()), settings.name, category)
-    outcome = work.replay(lake, settings, selection, Patience(patience), Faults(fail_at), force)
+    selection = work.Selection(tuple(ids or ()), name, category)
+    outcome = work.replay(
+        lake, name, entities, place, selection, Patience(patience), Faults(fail_at), force
+    )
     for name, reason in outcome.refused[:20]:
         typer.echo(f"  {name}: {reason}")
     typer.echo(f"{outcome.delivered:,} delivered, {len(outcome.refused):,} refused again.")
+
+
+def _source(file: Path) -> tuple[str, list[Entity], Place]:
+    """Name, entities and judgement of the source that a YAML file describes."""
+    from lakebed.ingest import dlq as work
+    from lakebed.ingest.config import mapping, read_stream, render
+
+    content = mapping(render(file), str(file))
+    if "resources" in content:
+        from lakebed.ingest.pull import placing
+        from lakebed.ingest.pull_config import read_pull
+
+        pull = read_pull(file)
+        return pull.name, list(pull.topics.values()), placing(pull)
+    if "endpoints" in content:
+        from lakebed.ingest.webhook import read_webhooks
+
+        hooks = read_webhooks(file)
+        name, topics = hooks.name, {k: each.entity for k, each in hooks.endpoints.items()}
+    else:
+        stream = read_stream(file)
+        name, topics = stream.name, stream.topics
+    return name, list(topics.values()), work.by_topic(name, topics)
 
 
 @app.command()

@@ -30,10 +30,12 @@ class Faults:
     """`at` is POINT, POINT:COUNT (the COUNT-th time, first is 1) or random:SEED:CHANCE.
 
     `random` dies at any point with that chance (0 to 1), the same way for the same seed. None
-    never does. Raises UserError for anything else.
+    never does. `points` are the steps of other work than a batch's. Raises UserError for anything
+    else.
     """
 
     at: str | None = None
+    points: tuple[str, ...] = POINTS
     _point: str = field(default="", init=False)
     _left: int = field(default=0, init=False)
     _chance: float = field(default=0.0, init=False)
@@ -47,14 +49,14 @@ class Faults:
             if name == "random":
                 seed, _, chance = rest.partition(":")
                 self._dice, self._chance = random.Random(int(seed)), float(chance)
-            elif name in POINTS:
+            elif name in self.points:
                 self._point, self._left = name, int(rest or 1)
             else:
                 raise ValueError
         except ValueError:
             raise UserError(
                 f"--fail-at {self.at}: give POINT, POINT:COUNT or random:SEED:CHANCE; points are "
-                f"{', '.join(POINTS)}."
+                f"{', '.join(self.points)}."
             ) from None
 
     def reach(self, point: str) -> None:

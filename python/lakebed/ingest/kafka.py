@@ -24,19 +24,26 @@ from confluent_kafka import (
 )
 
 from lakebed.errors import UserError
-from lakebed.ingest.breaker import Breaker
+from lakebed.ingest.breaker import calling
 from lakebed.ingest.build import Builder
 from lakebed.ingest.config import StreamConfig
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
-from lakebed.ingest.sink import Fenced, Place, Sink
+from lakebed.ingest.registry import Ask, Framed, Registry
+from lakebed.ingest.sink import Fenced, Place
+from lakebed.ingest.sinks import BatchSink
 
-PATTERNS = ["pat-streaming-ingest", "pat-exactly-once"]
+PATTERNS = ["pat-streaming-ingest", "pat-exactly-once", "pat-backpressure-strategies"]
 
 Say = Callable[[str], None]
 #: Seconds until a broker must have answered, unless a shorter time to connect is set.
 ANSWER = 10.0
+#: Records that are taken from librdkafka at once. A batch is that many over its bytes at most, and
+#: more at once is no faster.
+LOT = 32
+#: The broker is not there, or not yet again.
+_GONE = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._UNKNOWN_PARTITION)
 
 
 @dataclass
@@ -70,7 +77,7 @@ class KafkaStream:
     def __init__(
         self,
         config: StreamConfig,
-        sink: Sink,
+        sink: BatchSink,
         say: Say,
         stop: threading.Event,
         faults: Faults,
@@ -121,6 +128,7 @@ class KafkaStream:
         consumer = self._consumer
         try:
             self._check_topics()
+            self._check_schemas()
             consumer.subscribe(
                 list(self.config.topics),
                 on_assign=self._on_assign,
@@ -140,6 +148,8 @@ class KafkaStream:
             self._build(last=True)
         except KafkaException as error:
             raise UserError(f"Kafka: {error.args[0].str()}.") from error
+        except TryLater as error:
+            raise UserError(f"{error}. Nothing that was read is lost.") from error
         finally:
             consumer.close()
         return self.totals
@@ -160,9 +170,9 @@ class KafkaStream:
 
     def _check_topics(self) -> None:
         servers = self.config.kafka["bootstrap.servers"]
-        breaker = Breaker(self.sink, f"kafka {servers}", self.config.fuse, self.say)
+        call = calling(self.sink, f"kafka {servers}", self.config.fuse, self.say)
         try:
-            known = breaker.call(self._topics)
+            known = call(self._topics)
         except TryLater as error:
             raise UserError(str(error)) from error
         if missing := sorted(set(self.config.topics) - set(known)):
@@ -171,6 +181,22 @@ class KafkaStream:
                 f"Kafka at {servers} has no topic {missing[0]}; it has "
                 f"{', '.join(have[:8]) or 'none'}."
             )
+
+    def _check_schemas(self) -> None:
+        """A schema that breaks what was agreed is said before anything of it is read."""
+        for topic, entity in self.config.topics.items():
+            framed = entity.decoder
+            if not isinstance(framed, Framed):
+                continue
+            framed.registry.guard = self._guard(framed.registry)
+            if framed.registry.compatibility and self.sink.lake.exists:
+                last = self.sink.last_schema(entity.table, topic)
+                if last is not None:
+                    framed.registry.check(topic, framed.subject or f"{topic}-value", last)
+
+    def _guard(self, registry: Registry) -> Ask:
+        call = calling(self.sink, f"registry {registry.url}", self.config.fuse, self.say)
+        return lambda action: self.sink.patience.persist(lambda: call(action))
 
     def _topics(self) -> Collection[str]:
         servers = self.config.kafka["bootstrap.servers"]
@@ -202,8 +228,15 @@ class KafkaStream:
         self._placed = False
 
     def _place(self) -> None:
-        """Read on from the lake's positions; a partition without one gets its first."""
-        assigned = self._assigned
+        """Read on from the lake's positions; a partition without one gets its first. Without a
+        broker nothing is placed, and it is called again."""
+        try:
+            self._place_all(self._assigned)
+        except KafkaException as error:
+            if error.args[0].code() not in _GONE and not error.args[0].retriable():
+                raise
+
+    def _place_all(self, assigned: list[Place]) -> None:
         held = self.sink.positions()
         missing = [place for place in assigned if place not in held]
         first = self._first_positions(missing, {topic for topic, _ in held})
@@ -267,7 +300,7 @@ class KafkaStream:
 
     def _read(self) -> None:
         buffer, limits = self._buffer, self.config.limits
-        room = max(1, min(limits.rows - len(buffer.records), 10_000))
+        room = max(1, min(limits.rows - len(buffer.records), LOT))
         wait = 0.2
         if buffer.records:
             wait = max(0.0, min(wait, buffer.since + limits.age - time.monotonic()))
@@ -318,11 +351,11 @@ class KafkaStream:
         buffer = self._buffer
         if not buffer.records:
             return
-        good, rejected = judge(buffer.records)
         moves: dict[Place, tuple[int | None, int]] = {
             place: (self._positions[place], last + 1) for place, last in buffer.last.items()
         }
         try:
+            good, rejected = judge(buffer.records)  # which may wait for a registry
             self.sink.write(good, rejected, moves)
         except Fenced:
             self.totals.fenced += 1

@@ -29,6 +29,7 @@ class Meter:
 
     rows: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    schema_changes: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     lag_seconds: float | None = None
     builds: Counter[str] = field(default_factory=Counter)
@@ -101,6 +102,8 @@ def serving(
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
+    from lakebed.ingest.records import CATEGORIES
+
     class Reading(Collector):
         def collect(self) -> Iterable[Metric]:
             rows = CounterMetricFamily(
@@ -114,8 +117,11 @@ def serving(
                 "Records written to the DLQ",
                 labels=["stream", "table", "category"],
             )
-            for (table, category), count in meter.refused.items():
-                refused.add_metric([stream, table, category], count)
+            # Zeros too: a rate does not see what a series begins with.
+            for table in {*meter.rows, *(table for table, _ in meter.refused)}:
+                for category in CATEGORIES:
+                    count = meter.refused[table, category]
+                    refused.add_metric([stream, table, category], count)
             yield refused
             violations = CounterMetricFamily(
                 "schema_violations", "Records that broke their schema", labels=["stream"]
@@ -123,6 +129,14 @@ def serving(
             broken = sum(n for (_, kind), n in meter.refused.items() if kind == "schema")
             violations.add_metric([stream], broken)
             yield violations
+            changes = CounterMetricFamily(
+                "schema_changes",
+                "Fields and types that were new in records of a pull",
+                labels=["stream", "table"],
+            )
+            for table, count in meter.schema_changes.items():
+                changes.add_metric([stream, table], count)
+            yield changes
             errors = CounterMetricFamily(
                 "ingestion_errors", "Tries that failed and were repeated", labels=["stream"]
             )
@@ -147,8 +161,8 @@ def serving(
                     "Builds of the models that read the stream",
                     labels=["stream", "result"],
                 )
-                for result, count in meter.builds.items():
-                    builds.add_metric([stream, result], count)
+                for result in ("success", "failure"):
+                    builds.add_metric([stream, result], meter.builds[result])
                 yield builds
             for name, what, value in (
                 (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from lakebed.errors import UserError
+from lakebed.ingest.fields import Fields
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.pull_config import PullConfig, Resource
 
@@ -27,6 +28,7 @@ class State:
 
     `since` is the time the present sweep asks from, `at` its next page (None: the first), `high`
     the latest time seen; `fresh` counts its new records, `sweep` how often it was done again.
+    `fields` are those that its records have had.
     """
 
     since: str | None = None
@@ -34,6 +36,7 @@ class State:
     high: str | None = None
     fresh: int = 0
     sweep: int = 1
+    fields: Fields = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -177,7 +180,7 @@ def after(
         # Records may have moved to pages that were read already: look until nothing is new.
         return replace(state, at=None, fresh=0, sweep=state.sweep + 1), False
     stay = state.at if resource.pages.append_only else None
-    return State(_next_since(resource, state), stay), True
+    return State(_next_since(resource, state), stay, fields=state.fields), True
 
 
 def _following(

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from lakebed.errors import UserError
 from lakebed.ingest import paging
+from lakebed.ingest.dlq import Place, Placed
 from lakebed.ingest.faults import Faults
+from lakebed.ingest.fields import noticed
 from lakebed.ingest.paging import Answer, Page, State
 from lakebed.ingest.pull_config import PullConfig, Resource
 from lakebed.ingest.records import Entity, Record, Rejected, judge
@@ -83,9 +86,16 @@ class Puller:
             begin = position or 0
             good, rejected = _judged(name, resource, begin, fresh)
             times = [each.when for each in candidates if each.when is not None]
+            fields, news = noticed(state.fields, (each.text for each in fresh))
             last = candidates[-1].key if candidates else None
             following, done = paging.after(
-                self.config, resource, state, page, times, len(fresh), last
+                self.config,
+                resource,
+                replace(state, fields=fields),
+                page,
+                times,
+                len(fresh),
+                last,
             )
             end = begin + len(fresh)
             if fresh or following != state or position is None:
@@ -102,6 +112,9 @@ class Puller:
             self.totals.rejected += len(rejected)
             self.totals.known += len(candidates) - len(fresh)
             self.totals.pages += 1
+            for each_new in news:
+                self.say(f"The schema of {name} has changed: {each_new}.")
+            self.sink.meter.schema_changes[resource.entity.table] += len(news)
             self.faults.reach("acknowledged")
             position, state = end, following
             if done:
@@ -109,8 +122,7 @@ class Puller:
 
     def _place(self, name: str) -> tuple[int | None, State]:
         def ask() -> tuple[int | None, State]:
-            with self.sink.attached() as connection:
-                held = self.sink.read_states(connection).get((name, 0))
+            held = self.sink.states().get((name, 0))
             return (None, State()) if held is None else (held[0], State.of(held[1]))
 
         return self.sink.patience.persist(ask)
@@ -175,6 +187,22 @@ class Puller:
                 ],
             ).fetchall()
         return {key: text for key, text, _ in rows}
+
+
+def placing(config: PullConfig) -> Place:
+    """How a pull places a record of the DLQ: by its id and time, as its file has them now."""
+
+    def place(record: Record) -> Placed:
+        resource = config.resources.get(record.topic)
+        if resource is None:
+            raise UserError(
+                f"{config.name} no longer has the resource {record.topic}; discard its records."
+            )
+        each = _candidate(resource, (record.value or b"").decode(errors="replace"))
+        placed = _record(record.topic, record.offset, each)._replace(value=record.value)
+        return resource.entity, placed, each.problem
+
+    return place
 
 
 def _candidate(resource: Resource, text: str) -> _Candidate:

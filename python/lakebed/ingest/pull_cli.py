@@ -11,6 +11,7 @@ import typer
 
 from lakebed.errors import UserError
 from lakebed.ingest.stop import graceful_stop
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 
 def pull(
@@ -31,11 +32,9 @@ def pull(
         str | None,
         typer.Option(help="For tests: die there, as in `lakebed stream`.", show_default=False),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Take an HTTP API's records into bronze, each once; what cannot be read goes to the DLQ.
 
@@ -63,6 +62,8 @@ def pull(
     from lakebed.ingest.pull import Puller
     from lakebed.ingest.pull_config import read_pull
     from lakebed.ingest.sink import Sink
+    from lakebed.lineage.arrivals import of_pull
+    from lakebed.lineage.tell import telling
     from lakebed.project import open_lake, project_folder
 
     settings = read_pull(config)
@@ -87,6 +88,7 @@ def pull(
                 sink.meter,
                 lambda: wait.failures + requests.failures,
             ),
+            telling(settings.name, of_pull(settings), lake, say),
         ):
             puller = Puller(settings, sink, requests, say, stop, faults)
             while True:
@@ -113,11 +115,9 @@ def breakers(
         str | None, typer.Option("--close", help="Close the circuit to this dependency by hand.")
     ] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a busy lake.")] = 60,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """What the sidecars leave alone because it keeps failing: state, failures, next try, reason.
 

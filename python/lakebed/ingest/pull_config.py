@@ -12,6 +12,7 @@ import yaml
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Fuse
 from lakebed.ingest.config import above_0, fuse_of, mapping, named, only, render, to_entity
+from lakebed.ingest.oauth import ClientCredentials
 from lakebed.ingest.records import Entity
 
 #: How a resource is cut into pages.
@@ -85,6 +86,7 @@ class PullConfig:
     retry: float = 300.0
     max_bytes: int = 32 * 1024 * 1024
     fuse: Fuse = field(default_factory=Fuse)
+    oauth: ClientCredentials | None = None
 
     @property
     def topics(self) -> dict[str, Entity]:
@@ -105,11 +107,7 @@ def read_pull(file: Path) -> PullConfig:
     only(
         content, {"name", "url", "auth", "headers", "rate", "breaker", "resources", *numbers}, where
     )
-    url = content.get("url")
-    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{where}: url is an address such as https://api.example.com/v1.")
-    if "@" in urlsplit(url).netloc:
-        raise UserError(f"{where}: url: leave the password out; `auth` takes it.")
+    url = _address(content.get("url"), f"{where}: url")
     resources = {
         named(name, f"{where}: resources"): _resource(settings, f"{where}: {name}", file.parent)
         for name, settings in mapping(content.get("resources"), f"{where}: resources").items()
@@ -120,17 +118,18 @@ def read_pull(file: Path) -> PullConfig:
         str(name): str(value)
         for name, value in mapping(content.get("headers") or {}, where).items()
     }
+    ours, oauth = _auth(content.get("auth"), file)
     return PullConfig(
         named(content.get("name", file.stem), f"{where}: name"),
         url.rstrip("/"),
         resources,
-        {str(name): str(value) for name, value in headers.items()}
-        | _auth(content.get("auth"), file),
+        headers | ours,
         _rate(content.get("rate"), where),
         float(above_0({"timeout": 30, **content}, "timeout", where)),
         float(above_0({"retry": 300, **content}, "retry", where)),
         int(above_0({"max_bytes": 32 * 1024 * 1024, **content}, "max_bytes", where)),
         fuse_of(content.get("breaker"), where),
+        oauth,
     )
 
 
@@ -207,25 +206,66 @@ def _since(value: Any, where: str) -> Since | None:
     return Since(**settings)
 
 
-def _auth(value: Any, file: Path) -> dict[str, str]:
-    """The header that says who asks. A secret that stands in the file itself is refused."""
+def _address(url: Any, where: str) -> str:
+    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
+        raise UserError(f"{where} is an address such as https://api.example.com/v1.")
+    if "@" in urlsplit(url).netloc:
+        raise UserError(f"{where}: leave the password out; `auth` takes it.")
+    return url
+
+
+def _auth(value: Any, file: Path) -> tuple[dict[str, str], ClientCredentials | None]:
+    """The header that says who asks, or who asks for tokens. A secret that stands in the file
+    itself is refused."""
     if value is None:
-        return {}
+        return {}, None
     where = f"{file}: auth"
     settings = mapping(value, where)
-    only(settings, {"bearer", "header", "value"}, where)
-    secret = "bearer" if "bearer" in settings else "value"
-    if not settings.get(secret) or (secret == "value") != ("header" in settings):
-        raise UserError(f"{where}: give bearer, or header and value.")
-    written = yaml.safe_load(file.read_text(encoding="utf-8"))["auth"][secret]
-    if "env_var(" not in str(written):
+    only(settings, {"bearer", "header", "value", "oauth2"}, where)
+    given = sorted(settings)
+    if given not in (["bearer"], ["header", "value"], ["oauth2"]):
+        raise UserError(f"{where}: give bearer, or header and value, or oauth2.")
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))["auth"]
+    if given == ["oauth2"]:
+        return {}, _oauth(settings["oauth2"], written["oauth2"], f"{where}: oauth2")
+    secret = "bearer" if given == ["bearer"] else "value"
+    if not settings[secret]:
+        raise UserError(f"{where}: {secret} is empty.")
+    _from_environment(written, secret, where)
+    if secret == "bearer":
+        return {"Authorization": f"Bearer {settings['bearer']}"}, None
+    return {str(settings["header"]): str(settings["value"])}, None
+
+
+def _oauth(value: Any, written: Any, where: str) -> ClientCredentials:
+    settings = mapping(value, where)
+    known = {"token_url", "client_id", "client_secret", "scope", "params", "send"}
+    only(settings, known, where)
+    for name in ("client_id", "client_secret"):
+        if not settings.get(name):
+            raise UserError(f"{where} needs {name}.")
+    _from_environment(written, "client_secret", where)
+    send = settings.get("send", "header")
+    if send not in ("header", "body"):
+        raise UserError(f"{where}: send is header or body, not {send!r}.")
+    params = mapping(settings.get("params") or {}, f"{where}: params")
+    if settings.get("scope"):
+        params["scope"] = settings["scope"]
+    return ClientCredentials(
+        _address(settings.get("token_url"), f"{where}: token_url"),
+        str(settings["client_id"]),
+        str(settings["client_secret"]),
+        {str(name): str(each) for name, each in params.items()},
+        send == "body",
+    )
+
+
+def _from_environment(written: Any, secret: str, where: str) -> None:
+    if "env_var(" not in str(written[secret]):
         raise UserError(
             f"{where}: {secret} must come from the environment, e.g. "
             f"{secret}: \"{{{{ env_var('API_TOKEN') }}}}\"."
         )
-    if secret == "bearer":
-        return {"Authorization": f"Bearer {settings['bearer']}"}
-    return {str(settings["header"]): str(settings["value"])}
 
 
 def _rate(value: Any, where: str) -> tuple[int, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,12 +14,18 @@ from lakebed.ingest.checker import Check
 PATTERNS = ["pat-dlq"]
 
 KINDS = ("json", "text", "bytes")
+#: Kinds that become JSON text; what they were is kept beside it.
+DECODED = ("avro", "protobuf")
 #: Why a record is refused: it cannot be read, it is not what was agreed, or judging it failed.
 CATEGORIES = ("malformed", "schema", "processing")
 
 
 class Record(NamedTuple):
-    """One record and where it came from. `sent_at` is in milliseconds since 1970 (UTC)."""
+    """One record and where it came from. `sent_at` is in milliseconds since 1970 (UTC).
+
+    Of a record that was decoded `value` is its JSON, `raw` what was received, and `schema_id` the
+    schema that it says it was written with.
+    """
 
     topic: str
     partition: int
@@ -27,6 +34,15 @@ class Record(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
     sent_at: int | None
+    raw: bytes | None = None
+    schema_id: str | None = None
+
+    @property
+    def received(self) -> Record:
+        """The record as it was before it was decoded."""
+        if self.raw is None:
+            return self
+        return self._replace(value=self.raw, raw=None, schema_id=None)
 
     @property
     def size(self) -> int:
@@ -43,13 +59,32 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Decoder(ABC):
+    """Turns what was received into JSON."""
+
+    def prepare(self, record: Record) -> None:  # noqa: B027  Most need nothing.
+        """Get what `decode` needs from elsewhere. What fails here is no fault of the record."""
+
+    @abstractmethod
+    def decode(self, record: Record) -> tuple[Record, Any]:
+        """The record with its value as JSON text, and the content of that. Asks nobody.
+
+        Raises Unreadable, or SchemaError.
+        """
+
+    def lenient(self) -> Decoder:
+        """One that takes what can be stored although it breaks its schema."""
+        return self
+
+
 @dataclass(frozen=True)
 class Entity:
     """A bronze table, and what its records must look like.
 
-    `value` is json, text or bytes; `key` text or bytes. `required` names fields of the JSON
-    object that must be there and not null; `schema` is a JSON Schema; `check` a function of the
-    user's, in a process of its own. A record without value (a tombstone) is taken as it is.
+    `value` is json, text, bytes, avro or protobuf; `key` text or bytes. `required` names fields of
+    the JSON object that must be there and not null; `schema` is a JSON Schema; `check` a function
+    of the user's, in a process of its own. `decoder` makes JSON of a value that is none. A record
+    without value (a tombstone) is taken as it is.
     """
 
     table: str
@@ -58,6 +93,7 @@ class Entity:
     required: tuple[str, ...] = ()
     schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
     check: Check | None = None
+    decoder: Decoder | None = field(default=None, hash=False, compare=False)
 
     @cached_property
     def _validator(self) -> Any:
@@ -65,78 +101,95 @@ class Entity:
 
         return validator_for(self.schema)(self.schema)
 
-    def judge(self, record: Record) -> Rejected | None:
-        """None when the record may go to bronze."""
+    def judge(self, record: Record) -> Record | Rejected:
+        """The record as it may go to bronze; or why it must not."""
         try:
             if self.key == "text" and record.key is not None:
-                _text(record.key, "key")
+                text_of(record.key, "key")
             if record.value is None or self.value == "bytes":
-                return None
-            text = _text(record.value, "value")
-            if self.value == "json":
-                content = json.loads(text, parse_constant=_no_constant)
-                if self.required or self.schema is not None:
-                    self._check(content)
-        except _SchemaError as error:
+                return record
+            if self.decoder is not None:
+                found, content = self.decoder.decode(record)
+            else:
+                found, text = record, text_of(record.value, "value")
+                content = load_json(text) if self.value == "json" else None
+            if self.required or self.schema is not None:
+                self._check(content)
+        except SchemaError as error:
             return Rejected(record, self.table, "schema", str(error))
-        except (_Unreadable, json.JSONDecodeError) as error:
-            return Rejected(record, self.table, "malformed", str(error) or "not JSON")
+        except Unreadable as error:
+            return Rejected(record, self.table, "malformed", str(error))
         except Exception as error:
             # The record is to blame, whatever it was: too deep for the parser, a number too long.
             return Rejected(
                 record, self.table, "processing", f"{type(error).__name__}: {error}"[:500]
             )
-        return None
+        return found
 
     def _check(self, content: Any) -> None:
         if self.required:
             if not isinstance(content, dict):
-                raise _SchemaError("not a JSON object")
+                raise SchemaError("not a JSON object")
             missing = [name for name in self.required if content.get(name) is None]
             if missing:
-                raise _SchemaError(f"required fields are missing: {', '.join(missing)}")
+                raise SchemaError(f"required fields are missing: {', '.join(missing)}")
         if self.schema is not None:
             error = next(self._validator.iter_errors(content), None)
             if error is not None:
-                raise _SchemaError(f"{error.json_path}: {error.message}"[:500])
+                raise SchemaError(f"{error.json_path}: {error.message}"[:500])
 
 
-class _Unreadable(ValueError):
-    pass
+class Unreadable(ValueError):
+    """A record that is not of its format at all."""
 
 
-class _SchemaError(ValueError):
-    pass
+class SchemaError(ValueError):
+    """A record that is not what was agreed."""
 
 
-def _text(raw: bytes, what: str) -> str:
+def text_of(raw: bytes, what: str) -> str:
+    """Bytes as text. Raises Unreadable, which names `what`."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Unreadable(
+        raise Unreadable(
             f"the {what} is not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
     if "\0" in text:
         # DuckLake keeps minimum and maximum of a column as text, where a NUL ends it.
-        raise _Unreadable(f"the {what} has a NUL character (set `{what}: bytes` for binary data)")
+        raise Unreadable(f"the {what} has a NUL character (set `{what}: bytes` for binary data)")
     return text
 
 
+def load_json(text: str) -> Any:
+    """The content of JSON. Raises Unreadable."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise Unreadable(str(error) or "not JSON") from None
+
+
 def _no_constant(name: str) -> None:
-    raise _Unreadable(f"{name} is not JSON")
+    raise Unreadable(f"{name} is not JSON")
 
 
 def judge(
     records: Iterable[tuple[Entity, Record]],
 ) -> tuple[dict[Entity, list[Record]], list[Rejected]]:
-    """The records of each entity that may go to bronze, in their order; and the others."""
+    """The records of each entity that may go to bronze, in their order; and the others.
+
+    Raises what a decoder raises that cannot ask for a schema (TryLater, UserError).
+    """
     good: dict[Entity, list[Record]] = {}
     rejected: list[Rejected] = []
     for entity, record in records:
-        if verdict := entity.judge(record):
+        if entity.decoder is not None and record.value is not None:
+            entity.decoder.prepare(record)
+        verdict = entity.judge(record)
+        if isinstance(verdict, Rejected):
             rejected.append(verdict)
         else:
-            good.setdefault(entity, []).append(record)
+            good.setdefault(entity, []).append(verdict)
     for entity, held in list(good.items()):
         if entity.check is not None:
             good[entity], refused = _checked(entity, entity.check, held)
@@ -156,7 +209,7 @@ def _checked(
         if verdict is None:
             good.append(record)
         else:
-            rejected.append(Rejected(record, entity.table, *verdict))
+            rejected.append(Rejected(record.received, entity.table, *verdict))
     return good, rejected
 
 
@@ -174,8 +227,8 @@ def _header(value: bytes | None) -> Any:
     if value is None:
         return None
     try:
-        return _text(value, "header")
-    except _Unreadable:
+        return text_of(value, "header")
+    except Unreadable:
         from base64 import b64encode
 
         return {"base64": b64encode(value).decode()}

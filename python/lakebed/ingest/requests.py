@@ -15,6 +15,7 @@ import httpx
 
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Breaker
+from lakebed.ingest.oauth import Token
 from lakebed.ingest.paging import Answer
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.pull_config import PullConfig
@@ -68,6 +69,9 @@ class Requests:
             timeout=config.timeout,
             follow_redirects=False,
         )
+        # Of its own: the API's headers are not for whoever gives the tokens.
+        self._tokens = httpx.Client(timeout=config.timeout, follow_redirects=False)
+        self._token = Token(config.oauth, self._tokens) if config.oauth else None
 
     def __enter__(self) -> Requests:
         return self
@@ -79,6 +83,7 @@ class Requests:
         _trace: TracebackType | None,
     ) -> None:
         self._client.close()
+        self._tokens.close()
 
     @property
     def failures(self) -> int:
@@ -100,9 +105,16 @@ class Requests:
             raise Stopped
         self._pace.wait()
         where = httpx.URL(url).copy_with(query=None)  # a query may hold a secret
+        headers = {"Authorization": self._token.header()} if self._token else None
         try:
-            with self._client.stream("GET", url, params=dict(params) or None) as response:
+            with self._client.stream(
+                "GET", url, params=dict(params) or None, headers=headers
+            ) as response:
+                if self._token and response.status_code == 401 and self._token.drop():
+                    raise TryLater(f"{where} no longer takes the token", 0, failing=False)
                 self._check(response, where)
+                if self._token:
+                    self._token.used()
                 body = self._body(response, where)
         except httpx.TimeoutException:
             raise TryLater(f"{where} does not answer within {self._config.timeout:g} s") from None

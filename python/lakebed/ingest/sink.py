@@ -22,7 +22,7 @@ from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
-from lakebed.ingest.records import Entity, Record, Rejected, headers_json
+from lakebed.ingest.records import DECODED, Entity, Record, Rejected, headers_json
 from lakebed.keep import Keeper, keeper_of, keeping
 from lakebed.lake import load_extensions
 from lakebed.project import Lake
@@ -38,7 +38,7 @@ Moves = Mapping[Place, tuple[int | None, int]]
 FENCE = "*"
 
 DLQ = "ops.dlq"
-_DLQ_COLUMNS = {
+DLQ_COLUMNS = {
     "dlq_id": "varchar",
     "stream": "varchar",
     "target_table": "varchar",
@@ -68,6 +68,8 @@ _BRONZE_COLUMNS = {
     "_batch_id": "bigint",
     "ingested_at": "timestamp",
 }
+#: More columns of what is decoded: what was received, and by which schema it was read.
+DECODED_COLUMNS = {"_raw": "blob", "_schema_id": "varchar"}
 _ARROW = {
     "varchar": pa.string(),
     "integer": pa.int32(),
@@ -175,6 +177,18 @@ class Sink:
         self._move(connection, {}, batch, utc_now())
         return batch
 
+    def step(
+        self, connection: duckdb.DuckDBPyConnection, moves: Moves, states: Mapping[Place, str]
+    ) -> int:
+        """As `next_batch`, and moves positions, too. Raises Fenced."""
+        held = self.read_positions(connection)
+        if any(held.get(place) != expected for place, (expected, _) in moves.items()):
+            raise Fenced
+        batch = held[FENCE, 0] + 1
+        new = {place: position for place, (_, position) in moves.items()}
+        self._move(connection, new, batch, utc_now(), states)
+        return batch
+
     def read_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
         """All positions, the fence among them."""
         found = connection.execute(
@@ -182,13 +196,32 @@ class Sink:
         ).fetchall()
         return {(topic, partition): position for topic, partition, position in found}
 
+    def states(self) -> dict[Place, tuple[int, str]]:
+        """Position and state of each place that has a state. Raises duckdb.Error: see Patience."""
+        with self.attached() as connection:
+            return self.read_states(connection)
+
     def read_states(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, tuple[int, str]]:
-        """Position and state of each place that has a state."""
+        """The same, in a transaction."""
         found = connection.execute(
             f"select topic, partition, position, state from {self.positions_table}"
             " where state is not null"
         ).fetchall()
         return {(topic, part): (position, state) for topic, part, position, state in found}
+
+    def last_schema(self, table: str, topic: str) -> str | None:
+        """The schema of the newest record of a topic, as bronze has it."""
+
+        def ask() -> str | None:
+            with self.attached() as connection:
+                found = connection.execute(
+                    f"select max_by(_schema_id, (_batch_id, _offset)) from bronze.{table}"
+                    " where _topic = ? and _schema_id is not null",
+                    [topic],
+                ).fetchone()
+            return found[0] if found else None
+
+        return self.patience.persist(ask)
 
     def _move(
         self,
@@ -268,11 +301,19 @@ class Sink:
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables that are missing; one with other columns is somebody else's."""
         tables = {f"bronze.{entity.table}": bronze_columns(entity) for entity in self.entities} | {
-            DLQ: _DLQ_COLUMNS
+            DLQ: DLQ_COLUMNS
         }
         for schema in ("bronze", "ops"):
             connection.execute(f"create schema if not exists {schema}")
         for table, columns in tables.items():
+            found = columns_of(connection, table)
+            if set(_BRONZE_COLUMNS) <= set(found):  # a topic that becomes Avro, or dbt's own table
+                for name in DECODED_COLUMNS:
+                    if name in columns and name not in found:
+                        kind = DECODED_COLUMNS[name]
+                        connection.execute(
+                            f"alter table {table} add column if not exists {name} {kind}"
+                        )
             create_table(connection, table, columns)
         with self.transaction(connection):
             found = columns_of(connection, self.positions_table)
@@ -311,10 +352,15 @@ def registered(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterat
 
 def bronze_columns(entity: Entity) -> dict[str, str]:
     """Columns and types of an entity's bronze table."""
+    more = DECODED_COLUMNS if entity.value in DECODED else {}
+    if entity.value == "json" and entity.decoder is not None:
+        # What was received is the id, and then the record.
+        more = {"_schema_id": "varchar"}
     return {
         **_BRONZE_COLUMNS,
         "_key": "blob" if entity.key == "bytes" else "varchar",
         "_record": "blob" if entity.value == "bytes" else "varchar",
+        **more,
     }
 
 
@@ -352,11 +398,17 @@ def insert_rows(
     now: datetime,
 ) -> None:
     """Insert records that were judged into their bronze table."""
-    records = kept(connection, f"bronze.{entity.table}", records)
+    table = f"bronze.{entity.table}"
+    records = kept(connection, table, records)
+    _insert(connection, table, bronze_rows(stream, entity, records, batch, now))
+
+
+def bronze_rows(
+    stream: str, entity: Entity, records: Sequence[Record], batch: int, now: datetime
+) -> pa.Table:
+    """Records as rows of their bronze table."""
     count = len(records)
-    _insert(
-        connection,
-        f"bronze.{entity.table}",
+    return _arrow(
         bronze_columns(entity),
         {
             "_source": [stream] * count,
@@ -365,6 +417,8 @@ def insert_rows(
             "_offset": [record.offset for record in records],
             "_key": [record.key for record in records],
             "_record": [record.value for record in records],
+            "_raw": [record.raw for record in records],
+            "_schema_id": [record.schema_id for record in records],
             "_headers": [headers_json(record.headers) for record in records],
             "_sent_at": [_moment(record.sent_at) for record in records],
             "_batch_id": [batch] * count,
@@ -378,12 +432,15 @@ def insert_rejected(
 ) -> None:
     """Insert refused records into the DLQ, with their original bytes."""
     rejected = kept_refused(connection, DLQ, rejected)
+    _insert(connection, DLQ, dlq_rows(stream, rejected, now))
+
+
+def dlq_rows(stream: str, rejected: Sequence[Rejected], now: datetime) -> pa.Table:
+    """Refused records as rows of the DLQ."""
     count = len(rejected)
     records = [each.record for each in rejected]
-    _insert(
-        connection,
-        DLQ,
-        _DLQ_COLUMNS,
+    return _arrow(
+        DLQ_COLUMNS,
         {
             "dlq_id": [f"{stream}:{r.topic}:{r.partition}:{r.offset}" for r in records],
             "stream": [stream] * count,
@@ -405,16 +462,14 @@ def insert_rejected(
     )
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    columns: Mapping[str, str],
-    values: Mapping[str, list[Any]],
-) -> None:
-    if not values[next(iter(columns))]:
+def _arrow(columns: Mapping[str, str], values: Mapping[str, list[Any]]) -> pa.Table:
+    return pa.table({name: pa.array(values[name], _ARROW[kind]) for name, kind in columns.items()})
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    if not rows.num_rows:
         return
-    arrays = {name: pa.array(values[name], _ARROW[kind]) for name, kind in columns.items()}
-    with registered(connection, pa.table(arrays)) as name:
+    with registered(connection, rows) as name:
         connection.execute(f"insert into {table} by name select * from {name}")
 
 

@@ -13,6 +13,7 @@ import typer
 from lakebed.errors import UserError
 from lakebed.ingest.build import Command, Every, Rows, Select, building
 from lakebed.ingest.stop import graceful_stop
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 
 def stream(
@@ -46,11 +47,9 @@ def stream(
             show_default=False,
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Take Kafka topics into bronze, each record once; what cannot be read goes to the DLQ.
 
@@ -76,8 +75,10 @@ def stream(
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience
-    from lakebed.ingest.sink import Sink
-    from lakebed.project import open_lake, project_folder
+    from lakebed.ingest.sinks import open_sink
+    from lakebed.lineage.arrivals import of_stream
+    from lakebed.lineage.tell import telling
+    from lakebed.project import open_target, project_folder
 
     settings = read_stream(config)
     faults = Faults(fail_at)
@@ -85,7 +86,7 @@ def stream(
         project_folder(project_dir).absolute(),
         profiles_dir.absolute() if profiles_dir else None,
     )
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     # Relative paths of profiles.yml count from the project, as they do for dbt.
     os.chdir(project_folder(project_dir))
 
@@ -93,14 +94,13 @@ def stream(
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
 
     with graceful_stop() as stop:
-        sink = Sink(
-            lake,
-            settings.name,
-            list(settings.topics.values()),
-            Patience(patience, say=say, stop=stop),
-            faults,
-        )
-        with sink, building(build, select, build_every, build_rows, sink, folders, say) as builder:
+        entities = list(settings.topics.values())
+        wait = Patience(patience, say=say, stop=stop)
+        with (
+            open_sink(lake, settings.name, entities, wait, faults) as sink,
+            building(build, select, build_every, build_rows, sink, folders, say) as builder,
+            telling(settings.name, of_stream(settings), lake, say),
+        ):
             work = KafkaStream(settings, sink, say, stop, faults, once, skip_lost, builder)
             done = threading.Event()
             reporter = threading.Thread(
@@ -150,13 +150,13 @@ def webhook(
     fail_at: Annotated[
         str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
-    """Take signed webhooks (Standard Webhooks) into bronze; 2xx means committed to the lake.
+    """Take signed webhooks into bronze; an answer of 2xx means committed to the lake.
+
+    Signatures: Standard Webhooks, GitHub's and Stripe's.
 
     The file names the endpoints; each is POST /webhooks/<endpoint>:
 
@@ -166,32 +166,85 @@ def webhook(
 
     Example: lakebed webhook webhooks.yml --host 0.0.0.0 --port 8088
     """
+    _listen(config, host, port, metrics_port, fail_at, (target, project_dir, profiles_dir))
+
+
+def gateway(
+    config: Annotated[Path, typer.Argument(help="The gateway's YAML file.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8089,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
+    ] = None,
+    fail_at: Annotated[
+        str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
+    ] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """Take batches of devices (`lakebed.edge`) into bronze, each record once; 2xx means committed.
+
+    The file names the endpoints, as that of webhooks; each is POST /edge/<endpoint>:
+
+        name: edge
+        endpoints:
+          pumps: {table: edge__pumps, secret: "{{ env_var('PUMPS_SECRET') }}"}
+
+    Example: lakebed gateway edge.yml --host 0.0.0.0 --port 8089
+    """
+    _listen(config, host, port, metrics_port, fail_at, (target, project_dir, profiles_dir), True)
+
+
+def _listen(
+    config: Path,
+    host: str,
+    port: int,
+    metrics_port: int | None,
+    fail_at: str | None,
+    project: tuple[str | None, Path | None, Path | None],
+    devices: bool = False,
+) -> None:
+    """Serve messages, or batches of devices."""
     try:
         import uvicorn
 
+        from lakebed.ingest.gateway import PATH, GatewayWriter, taker
         from lakebed.ingest.webhook import Writer, make_app, read_webhooks
     except ImportError as error:
-        raise UserError("Webhooks need packages more: pip install 'lakebed[http]'") from error
+        what = "The gateway needs" if devices else "Webhooks need"
+        raise UserError(f"{what} packages more: pip install 'lakebed[http]'") from error
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience
     from lakebed.ingest.sink import Sink
+    from lakebed.lineage.arrivals import of_webhook
+    from lakebed.lineage.tell import telling
     from lakebed.project import open_lake, project_folder
 
     settings = read_webhooks(config)
     faults = Faults(fail_at)
-    lake = open_lake(target, project_dir, profiles_dir)
-    os.chdir(project_folder(project_dir))
+    lake = open_lake(*project)
+    os.chdir(project_folder(project[1]))
 
     def say(line: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
 
     entities = [endpoint.entity for endpoint in settings.endpoints.values()]
     sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults, False)
-    say(f"Listening on http://{host}:{port}/webhooks/ for {', '.join(settings.endpoints)}.")
-    with serving(metrics_port, settings.name, sink.meter, lambda: sink.patience.failures):
+    if devices:
+        writer = GatewayWriter(settings, sink, say, faults)
+        app, path = make_app(settings, writer, PATH, taker(settings, writer)), PATH
+    else:
+        app, path = make_app(settings, Writer(settings, sink, say, faults)), "webhooks"
+    say(f"Listening on http://{host}:{port}/{path}/ for {', '.join(settings.endpoints)}.")
+    with (
+        serving(metrics_port, settings.name, sink.meter, lambda: sink.patience.failures),
+        telling(settings.name, of_webhook(settings, host, port, path), lake, say),
+    ):
         uvicorn.run(
-            make_app(settings, Writer(settings, sink, say, faults)),
+            app,
             host=host,
             port=port,
             log_level="error",

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,13 +19,13 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from standardwebhooks import Webhook
 from starlette.requests import ClientDisconnect
 
 from lakebed.errors import LakeLocked, UserError
 from lakebed.ingest.config import Limits, limits_of, mapping, named, only, render, to_entity
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.records import Entity, Record, judge
+from lakebed.ingest.signatures import STYLES, Message, Style, is_id
 from lakebed.ingest.sink import DLQ, Fenced, Place, Sink, utc_now
 
 PATTERNS = ["pat-webhook-sink", "pat-backpressure-strategies"]
@@ -39,26 +39,24 @@ class Endpoint:
 
     entity: Entity
     secrets: tuple[str, ...] = field(repr=False)
+    style: Style = STYLES["standard"]
 
-    def signed(self, body: str, headers: dict[str, str]) -> bool:
-        """Whether a secret made the signature, and the time is within five minutes of now."""
-        for secret in self.secrets:
-            try:
-                Webhook(secret).verify(body, headers, json_parse=False)
-            except Exception:  # whatever a forger sends is one thing: not signed
-                continue
-            return True
-        return False
+    def message(self, body: bytes, headers: dict[str, str]) -> Message | None:
+        """Id and time of the message, when a secret signed it; with a time five minutes from now
+        at most, where the style has one."""
+        return self.style.message(self.secrets, body, headers)
 
 
 @dataclass(frozen=True)
 class WebhookConfig:
-    """Limits: bytes of one body; requests and bytes that may wait for the lake; seconds a body may
-    take to arrive; seconds to wait for a busy lake; days that a message id is remembered."""
+    """Limits: bytes of one body, and of a device's batch unpacked; requests and bytes that may wait
+    for the lake; seconds a body may take to arrive; seconds to wait for a busy lake; days that a
+    message id is remembered."""
 
     name: str
     endpoints: dict[str, Endpoint]
     max_bytes: int = 1024 * 1024
+    unpacked_bytes: int = 8 * 1024 * 1024
     waiting: int = 1000
     waiting_bytes: int = 64 * 1024 * 1024
     body_seconds: float = 10
@@ -71,7 +69,10 @@ def read_webhooks(file: Path) -> WebhookConfig:
     """Read the file of `lakebed webhook`. Raises UserError for everything that is not right."""
     where = str(file)
     content = mapping(render(file), where)
-    numbers = ("max_bytes", "waiting", "waiting_bytes", "body_seconds", "patience", "remember_days")
+    numbers = [
+        *("max_bytes", "waiting", "waiting_bytes", "body_seconds", "patience", "remember_days"),
+        "unpacked_bytes",
+    ]
     only(content, {"name", "endpoints", "batch", *numbers}, where)
     endpoints = {}
     for path, settings in mapping(content.get("endpoints"), f"{where}: endpoints").items():
@@ -79,18 +80,23 @@ def read_webhooks(file: Path) -> WebhookConfig:
         settings = mapping(settings, place)
         secrets = settings.pop("secret", None) or []
         secrets = [secrets] if isinstance(secrets, str) else list(secrets)
+        named_style = settings.pop("signature", "standard")
+        if named_style not in STYLES:
+            raise UserError(f"{place}: signature is {', '.join(STYLES)}, not {named_style!r}.")
+        style = STYLES[named_style]
         for secret in secrets:
             try:
-                Webhook(secret)
+                style.check(secret)
             except Exception:
-                raise UserError(f"{place}: secret is not base64, such as whsec_...") from None
+                what = "base64, such as whsec_..." if named_style == "standard" else "a text"
+                raise UserError(f"{place}: secret is not {what}.") from None
         if not secrets:
             raise UserError(
                 f"{place}: needs a secret from the environment, e.g. "
                 "secret: \"{{ env_var('ORDERS_SECRET') }}\"."
             )
-        endpoint = Endpoint(to_entity(settings, place, file.parent), tuple(secrets))
-        endpoints[named(path, place)] = endpoint
+        entity = to_entity(settings, place, file.parent)
+        endpoints[named(path, place)] = Endpoint(entity, tuple(secrets), style)
     given = {}
     for number in numbers:
         if number in content:
@@ -108,7 +114,7 @@ def read_webhooks(file: Path) -> WebhookConfig:
 
 
 @dataclass
-class _Waiting:
+class Waiting:
     """A message on its way into the lake, and who waits for it."""
 
     endpoint: str
@@ -134,7 +140,7 @@ class Writer:
 
     def __init__(self, config: WebhookConfig, sink: Sink, say: Say, faults: Faults) -> None:
         self.config, self.sink, self.say, self.faults = config, sink, say, faults
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue()
+        self._queue: queue.Queue[Waiting | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="lakebed-writer")
         self._positions: dict[Place, int] = {}
 
@@ -146,7 +152,7 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def put(self, waiting: _Waiting) -> None:
+    def put(self, waiting: Waiting) -> None:
         self._queue.put(waiting)
 
     def _work(self) -> None:
@@ -168,7 +174,7 @@ class Writer:
                 if ended:
                     return
 
-    def _collect(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+    def _collect(self, first: Waiting) -> tuple[list[Waiting], bool]:
         limits, batch, size = self.config.limits, [first], first.record.size
         until = time.monotonic() + limits.age
         while len(batch) < limits.rows and size < limits.bytes:
@@ -182,7 +188,7 @@ class Writer:
             size += each.record.size
         return batch, False
 
-    def _write(self, batch: Sequence[_Waiting]) -> dict[tuple[str, str], str]:
+    def _write(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], str]:
         """What became of each message: stored, duplicate or dlq. Raises when none is stored."""
         while True:
             results = self._held(batch)
@@ -212,7 +218,7 @@ class Writer:
                 continue  # another server has written: what is held may be another
             return results
 
-    def _held(self, batch: Sequence[_Waiting]) -> dict[tuple[str, str], str]:
+    def _held(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], str]:
         """Reads the positions; returns which messages the lake has already."""
         since = utc_now() - timedelta(days=self.config.remember_days)
 
@@ -236,7 +242,7 @@ class Writer:
         return self.sink.patience.persist(ask)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """An answer that is not 2xx."""
 
     def __init__(self, status: int, reason: str, retry_after: int | None = None) -> None:
@@ -244,8 +250,14 @@ class _Refused(Exception):
         self.status, self.retry_after = status, retry_after
 
 
-def make_app(config: WebhookConfig, writer: Writer) -> FastAPI:
-    """The server: POST /webhooks/<endpoint>, GET /health."""
+#: Takes one request of an endpoint: answers when it is committed, or raises Refused.
+Take = Callable[[str, Endpoint, Request], Awaitable[Response]]
+
+
+def make_app(
+    config: WebhookConfig, writer: Writer, path: str = "webhooks", take: Take | None = None
+) -> FastAPI:
+    """The server: POST /<path>/<endpoint>, GET /health. `take` takes what is no message."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -260,97 +272,98 @@ def make_app(config: WebhookConfig, writer: Writer) -> FastAPI:
     async def health() -> dict[str, int]:
         return {"waiting": held["requests"], "waiting_bytes": held["bytes"]}
 
-    @app.post("/webhooks/{name}")
-    async def take(name: str, request: Request) -> Response:
+    @app.post(f"/{path}/{{name}}")
+    async def receive(name: str, request: Request) -> Response:
         size = 0
         try:
             endpoint = config.endpoints.get(name)
             if endpoint is None:
-                raise _Refused(404, "no such endpoint")
+                raise Refused(404, "no such endpoint")
             expected = _expected_size(request, config.max_bytes)
             if (
                 held["requests"] >= config.waiting
                 or held["bytes"] + expected > config.waiting_bytes
             ):
-                raise _Refused(429, "too many messages wait for the lake", 1)
+                raise Refused(429, "too many messages wait for the lake", 1)
             size = expected
             held["requests"] += 1
             held["bytes"] += size
             try:
-                return await _store(name, endpoint, request)
+                return await (take or _store)(name, endpoint, request)
             finally:
                 held["requests"] -= 1
                 held["bytes"] -= size
-        except _Refused as refused:
+        except Refused as refused:
             headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
             # A body that was not read must not be taken for the next request.
             headers["Connection"] = "close"
             return JSONResponse({"error": str(refused)}, refused.status, headers)
 
     async def _store(name: str, endpoint: Endpoint, request: Request) -> Response:
-        body = await _body(request, config)
+        body = await read_body(request, config)
         try:
-            text = body.decode("utf-8")
+            body.decode("utf-8")
         except UnicodeDecodeError:
-            raise _Refused(400, "the body is not UTF-8") from None
+            raise Refused(400, "the body is not UTF-8") from None
         headers = {key.lower(): value for key, value in request.headers.items()}
-        if not endpoint.signed(text, headers):
-            raise _Refused(401, "the signature or its time does not hold")
-        message_id, sent = headers["webhook-id"], float(headers["webhook-timestamp"])
-        if len(message_id) > 200 or not message_id.isprintable():
-            raise _Refused(400, "webhook-id is not a short text")
-        kept = ("webhook-timestamp", "content-type", "user-agent")
+        message = endpoint.message(body, headers)
+        if message is None:
+            raise Refused(401, "the signature or its time does not hold")
+        if not is_id(message.id):
+            raise Refused(400, "the id of the message is not a short text")
+        kept = (*endpoint.style.kept, "content-type", "user-agent")
         record = Record(
             name,
             0,
             0,
-            message_id.encode(),
+            message.id.encode(),
             body,
             [(key, headers[key].encode()) for key in kept if key in headers],
-            int(sent * 1000),
+            None if message.sent_at is None else int(message.sent_at * 1000),
         )
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(name, message_id, record, loop.create_future(), loop)
+        waiting = Waiting(name, message.id, record, loop.create_future(), loop)
         writer.put(waiting)
         try:
             result = await waiting.answer
         except LakeLocked:
-            raise _Refused(503, "the lake is busy", 5) from None
+            raise Refused(503, "the lake is busy", 5) from None
         except Exception:
-            raise _Refused(503, "the lake cannot be written", 30) from None
+            raise Refused(503, "the lake cannot be written", 30) from None
         return JSONResponse({"status": result})
 
     return app
 
 
 def _expected_size(request: Request, most: int) -> int:
-    """Bytes that the body may have. Raises _Refused when that is too much, or compressed: nothing
+    """Bytes that the body may have. Raises Refused when that is too much, or compressed: nothing
     is decompressed here, so nothing small can become large."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise _Refused(415, "send the body without content-encoding")
+        raise Refused(415, "send the body without content-encoding")
     length = request.headers.get("content-length")
     if length is None:
         return most
     if not length.isdigit():
-        raise _Refused(400, "content-length is not a number")
+        raise Refused(400, "content-length is not a number")
     if int(length) > most:
-        raise _Refused(413, f"the body is longer than {most} bytes")
+        raise Refused(413, f"the body is longer than {most} bytes")
     return int(length)
 
 
-async def _body(request: Request, config: WebhookConfig) -> bytes:
+async def read_body(request: Request, config: WebhookConfig) -> bytes:
+    """A request's body, bounded in bytes and seconds. Raises Refused."""
     body = bytearray()
 
     async def read() -> None:
         async for chunk in request.stream():
             body.extend(chunk)
             if len(body) > config.max_bytes:
-                raise _Refused(413, f"the body is longer than {config.max_bytes} bytes")
+                raise Refused(413, f"the body is longer than {config.max_bytes} bytes")
 
     try:
         await asyncio.wait_for(read(), config.body_seconds)
     except asyncio.TimeoutError:
-        raise _Refused(408, "the body took too long") from None
+        raise Refused(408, "the body took too long") from None
     except ClientDisconnect:
-        raise _Refused(400, "the body ended early") from None
+        raise Refused(400, "the body ended early") from None
     return bytes(body)

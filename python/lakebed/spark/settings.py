@@ -104,20 +104,28 @@ def session(home: Path) -> Any:
     return builder.getOrCreate()
 
 
+def connect_url() -> str:
+    """Where Spark Connect answers: LAKEBED_SPARK_CONNECT, else this machine."""
+    return os.environ.get("LAKEBED_SPARK_CONNECT") or "sc://127.0.0.1:15002"
+
+
 @contextmanager
 def connect_session(url: str | None = None) -> Iterator[Any]:
-    """A new session on a cluster by Spark Connect: `url`, else LAKEBED_SPARK_CONNECT.
+    """A new session on a cluster by Spark Connect: `url`, else that of connect_url.
 
     New, since pyspark's `getOrCreate` gives the session there is, whatever its cluster.
     """
     from pyspark.sql import SparkSession
 
-    where = url or os.environ.get("LAKEBED_SPARK_CONNECT") or "sc://127.0.0.1:15002"
-    session = SparkSession.builder.remote(where).config(map=value_settings()).create()
+    builder = SparkSession.builder.remote(url or connect_url())
+    session = builder.config(map=value_settings()).create()
     try:
         yield session
     finally:
         session.stop()
+        # pyspark closes it again when it is collected, and ends threads that all sessions share:
+        # now and then in one of these threads, which then waits for itself.
+        session.client.close = lambda: None
 
 
 def driver_settings(home: Path) -> dict[str, str]:
@@ -164,6 +172,13 @@ def lake_settings(home: Path, table_format: str) -> dict[str, str]:
             "spark.sql.catalog.spark_catalog.type": "hive",
             # Derby's metastore has no locks. One driver holds it, and one build writes a table.
             "spark.hadoop.iceberg.engine.hive.lock-enabled": "false",
+            # Tables that are partitioned alike are joined bucket by bucket, without a shuffle:
+            # Iceberg tells Spark of its partitions, and Spark makes use of it; also when one of
+            # the tables has no rows in some, and when the join has more columns than those.
+            "spark.sql.iceberg.planning.preserve-data-grouping": "true",
+            "spark.sql.sources.v2.bucketing.enabled": "true",
+            "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
+            "spark.sql.requireAllClusterKeysForCoPartition": "false",
         },
     }
     return {

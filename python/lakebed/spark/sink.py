@@ -1,0 +1,409 @@
+"""The sink on Spark (Delta): one commit accepts a batch, and others deliver it, once.
+
+Spark has no transaction over two tables. One MERGE into the stream's table of positions moves them
+and takes in the batch itself; it conflicts with that of another writer, and whoever dies after it
+leaves everything in the lake. Then the rows go to their tables, each commit known by the batch's
+number, so that Delta skips one that it has (txnAppId, txnVersion). Whoever comes next delivers the
+last batch before it accepts another.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlparse
+
+import pyarrow as pa
+
+from lakebed.errors import UserError
+from lakebed.ingest.faults import Faults
+from lakebed.ingest.metrics import Meter
+from lakebed.ingest.patience import Patience, TryLater
+from lakebed.ingest.records import Entity, Record, Rejected
+from lakebed.ingest.sink import (
+    DECODED_COLUMNS,
+    DLQ,
+    DLQ_COLUMNS,
+    FENCE,
+    Fenced,
+    Moves,
+    Place,
+    bronze_columns,
+    bronze_rows,
+    dlq_rows,
+    utc_now,
+)
+from lakebed.project import SparkLake
+from lakebed.spark.settings import (
+    CATALOGUES,
+    NOT_INSTALLED,
+    connect_session,
+    connect_url,
+    other_format,
+    session,
+    spark_home,
+    table_format,
+)
+
+PATTERNS = ["pat-exactly-once", "pat-exactly-once-transactional-sinks"]
+
+_TYPES = {
+    "varchar": "string",
+    "integer": "int",
+    "bigint": "bigint",
+    "timestamp": "timestamp",
+    "blob": "binary",
+}
+#: The position that a merge finds is not the one it was made for.
+_FENCED = "lakebed: fenced"
+#: Another writer was faster: Delta's words.
+_CONFLICTS = (
+    "DELTA_CONCURRENT",
+    "DELTA_METADATA_CHANGED",
+    "DELTA_PROTOCOL_CHANGED",
+    "TABLE_OR_VIEW_ALREADY_EXISTS",
+    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",  # is being made
+    "is not empty and also not a Delta table",
+)
+#: The cluster is away, or has forgotten the session.
+_AWAY = (
+    "UNAVAILABLE",
+    "failed to connect",
+    "Connection refused",
+    "INVALID_HANDLE",
+    "Socket closed",
+    "SESSION_CHANGED",
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class SparkSink:
+    """Writes one stream into a lake on Spark, as `lakebed.ingest.sink.Sink` does into DuckLake.
+
+    Use it as a context: it ends the session.
+    """
+
+    lake: SparkLake
+    stream: str
+    entities: Sequence[Entity]
+    patience: Patience = field(default_factory=Patience)
+    faults: Faults = field(default_factory=Faults)
+    repeatable: bool = True
+    meter: Meter = field(default_factory=Meter, init=False)
+    _open: ExitStack = field(default_factory=ExitStack, init=False)
+    _session: Any = field(default=None, init=False)
+    _delivered: int | None = field(default=None, init=False)
+
+    @property
+    def positions_table(self) -> str:
+        return f"ops.positions__{self.stream}"
+
+    def __enter__(self) -> SparkSink:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
+
+    def positions(self) -> dict[Place, int]:
+        """The next offset of each partition, as the lake has it; makes missing tables."""
+        held = self._persist(self._held)
+        return {place: position for place, (position, _) in held.items() if place[0] != FENCE}
+
+    def states(self) -> dict[Place, tuple[int, str]]:
+        """Position and state of each place that has a state. Raises TryLater: see Patience."""
+        held = self._try(self._held)
+        return {
+            place: (position, state)
+            for place, (position, state) in held.items()
+            if place[0] != FENCE and state is not None
+        }
+
+    def last_schema(self, table: str, topic: str) -> str | None:
+        """The schema of the newest record of a topic, as bronze has it."""
+
+        def ask() -> str | None:
+            self._connect()
+            rows = self._session.table(f"bronze.{table}").where("_schema_id is not null")
+            found = rows.where(rows["_topic"] == topic)
+            (last,) = found.selectExpr("max_by(_schema_id, struct(_batch_id, _offset))").first()
+            return last  # type: ignore[no-any-return]
+
+        return self._persist(ask)
+
+    def write(
+        self,
+        rows: Mapping[Entity, Sequence[Record]],
+        rejected: Sequence[Rejected],
+        moves: Moves,
+        states: Mapping[Place, str] | None = None,
+    ) -> None:
+        """Write it all, or nothing; see Sink.write. Raises Fenced."""
+        self._persist(lambda: self._attempt(rows, rejected, moves, states or {}))
+        self.meter.written(rows, rejected)
+        self.faults.reach("committed")
+
+    def _attempt(
+        self,
+        rows: Mapping[Entity, Sequence[Record]],
+        rejected: Sequence[Rejected],
+        moves: Moves,
+        states: Mapping[Place, str],
+    ) -> None:
+        held = self._held()
+        there = all(held.get(place, (None,))[0] == new for place, (_, new) in moves.items())
+        if self.repeatable and there:
+            return
+        if any(held.get(p, (None,))[0] != expected for p, (expected, _) in moves.items()):
+            raise Fenced
+        last, app = held[FENCE, 0]
+        batch = last + 1
+        now = utc_now()
+        tables = {
+            f"bronze.{entity.table}": bronze_rows(self.stream, entity, records, batch, now)
+            for entity, records in rows.items()
+        } | {DLQ: dlq_rows(self.stream, rejected, now)}
+        tables = {name: table for name, table in tables.items() if table.num_rows}
+        self.faults.reach("begun")
+        self._accept({(FENCE, 0): (last, batch), **moves}, {(FENCE, 0): app, **states}, tables)
+        self.faults.reach("positions-moved")
+        self._deliver(batch, app, tables)
+
+    def _accept(
+        self,
+        moves: Moves,
+        states: Mapping[Place, str | None],
+        tables: Mapping[str, pa.Table],
+    ) -> None:
+        """Move positions and take the batch in: one commit. Raises Fenced."""
+        now = utc_now()
+        payload = [_packed(tables) if place[0] == FENCE else None for place in moves]
+        moved = pa.table(
+            {
+                "topic": pa.array([place[0] for place in moves], pa.string()),
+                "partition": pa.array([place[1] for place in moves], pa.int32()),
+                "expected": pa.array([expected for expected, _ in moves.values()], pa.int64()),
+                "position": pa.array([new for _, new in moves.values()], pa.int64()),
+                "moved_at": pa.array([now] * len(moves), pa.timestamp("us", "UTC")),
+                "state": pa.array([states.get(place) for place in moves], pa.string()),
+                "batch": pa.array(payload, pa.binary()),
+            }
+        )
+        fenced = f"cast(raise_error('{_FENCED}') as bigint)"
+        with self._view(moved) as view:
+            self._session.sql(
+                f"""
+                merge into {self.positions_table} as held using {view} as moved
+                on held.topic = moved.topic and held.partition = moved.partition
+                when matched then update set
+                    position = case
+                        when held.position <=> moved.expected then moved.position else {fenced}
+                    end,
+                    moved_at = moved.moved_at, state = moved.state, batch = moved.batch
+                when not matched then insert (topic, partition, position, moved_at, state, batch)
+                    values (
+                        moved.topic,
+                        moved.partition,
+                        case when moved.expected is null then moved.position else {fenced} end,
+                        moved.moved_at,
+                        moved.state,
+                        moved.batch
+                    )
+                """
+            ).collect()
+
+    def _deliver(self, batch: int, app: str | None, tables: Mapping[str, pa.Table]) -> None:
+        """Bring an accepted batch to its tables; what is there already stays as it is."""
+        for name, table in tables.items():
+            if name == DLQ:
+                self.faults.reach("rows-written")
+            (
+                self._session.createDataFrame(_zoned(table))
+                .coalesce(1)
+                .write.format("delta")
+                .mode("append")
+                .option("txnAppId", f"lakebed/{app}")
+                .option("txnVersion", str(batch))
+                .saveAsTable(name)
+            )
+        if DLQ not in tables:
+            self.faults.reach("rows-written")
+        self.faults.reach("dlq-written")
+        self._delivered = batch
+
+    def _held(self) -> dict[Place, tuple[int, str | None]]:
+        """Position and state of each place. The last batch is delivered when this returns."""
+        self._connect()
+        frame = self._session.table(self.positions_table)
+        rows = frame.select("topic", "partition", "position", "state").collect()
+        held = {(topic, part): (position, state) for topic, part, position, state in rows}
+        batch, app = held[FENCE, 0]
+        if self._delivered != batch:
+            found = frame.where(f"topic = '{FENCE}' and position = {batch}").select("batch")
+            for (content,) in found.collect():
+                if content is not None:
+                    self._deliver(batch, app, _unpacked(content))
+            self._delivered = batch
+        return held
+
+    def _persist(self, action: Callable[[], Result]) -> Result:
+        """The action's result, tried again as patience has it. Raises UserError, TryLater."""
+        return self.patience.persist(lambda: self._try(action))
+
+    def _try(self, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except (UserError, TryLater, Fenced):
+            raise
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> Exception:
+        text = str(error)
+        if _FENCED in text:
+            return Fenced()
+        line = " ".join(text.split())[:300]
+        if any(words in text for words in _CONFLICTS):
+            return TryLater(f"Another writer was faster ({line})", failing=False)
+        if any(words in text for words in _AWAY):
+            self._close()
+            return TryLater(f"Spark does not answer ({line})")
+        module = type(error).__module__
+        return UserError(f"Spark: {line}") if module.startswith("pyspark") else error
+
+    # --- the session, and the tables -------------------------------------------------------
+
+    def _connect(self) -> None:
+        """A session, and the stream's tables."""
+        if self._session is not None:
+            return
+        if (wanted := table_format()) != "delta":
+            raise UserError(
+                f"Streams write to Delta on Spark, and LAKEBED_TABLE_FORMAT is {wanted}: Iceberg "
+                "keeps a column's name for itself that their tables have (_partition)."
+            )
+        with ExitStack() as opened:
+            if self.lake.shared:
+                where = urlparse(url := connect_url())
+                try:
+                    socket.create_connection((where.hostname, where.port or 15002), 5).close()
+                except OSError as error:
+                    raise TryLater(
+                        f"No Spark Connect answers at {where.netloc} ({error.strerror or error}): "
+                        "`lakebed spark up`, or set LAKEBED_SPARK_CONNECT"
+                    ) from error
+                try:
+                    self._session = opened.enter_context(connect_session(url))
+                except ImportError as error:
+                    raise UserError(NOT_INSTALLED) from error
+                opened.callback(setattr, self, "_session", None)
+                found = self._session.conf.get("spark.sql.catalog.spark_catalog")
+                for there, catalogue in CATALOGUES.items():
+                    if found == catalogue and there != wanted:
+                        raise other_format("The cluster", there, wanted)
+            else:
+                self._session = session(spark_home())
+                opened.callback(setattr, self, "_session", None)
+                opened.callback(self._session.stop)
+            self._prepare()
+            self._open = opened.pop_all()
+
+    def _close(self) -> None:
+        self._delivered = None
+        try:
+            self._open.pop_all().close()
+        except Exception:  # a session whose cluster is away cannot be ended
+            self._session = None
+
+    def _prepare(self) -> None:
+        tables = {f"bronze.{entity.table}": bronze_columns(entity) for entity in self.entities} | {
+            DLQ: DLQ_COLUMNS,
+            self.positions_table: {
+                "topic": "varchar",
+                "partition": "integer",
+                "position": "bigint",
+                "moved_at": "timestamp",
+                "state": "varchar",
+                "batch": "blob",
+            },
+        }
+        for schema in ("bronze", "ops"):
+            self._session.sql(f"create schema if not exists {schema}")
+        for name, columns in tables.items():
+            definition = ", ".join(f"`{column}` {_TYPES[kind]}" for column, kind in columns.items())
+            self._session.sql(f"create table if not exists {name} ({definition}) using delta")
+            there = self._session.table(name).columns
+            for column, kind in DECODED_COLUMNS.items():  # a topic that becomes Avro
+                if "_record" in there and column in columns and column not in there:
+                    self._session.sql(f"alter table {name} add columns ({column} {_TYPES[kind]})")
+                    there.append(column)
+            if missing := [column for column in columns if column not in there]:
+                raise UserError(
+                    f"The table {name} is not one of `lakebed stream`: it has no {missing[0]}. "
+                    "Give the stream another table."
+                )
+        self._begin()
+
+    def _begin(self) -> None:
+        """The fence, unless it is there. Batches count on from those that the tables have, and the
+        name that Delta knows them by is new: that of a table which somebody dropped is used up."""
+        if self._session.table(self.positions_table).where(f"topic = '{FENCE}'").count():
+            return
+        counts = " union all ".join(
+            f"select max(_batch_id) as batch from bronze.{entity.table}" for entity in self.entities
+        )
+        (last,) = self._session.sql(f"select coalesce(max(batch), 0) from ({counts})").first()
+        app = f"{self.stream}/{uuid.uuid4().hex}"
+        self._session.sql(
+            f"""
+            merge into {self.positions_table} as held using (select '{FENCE}' as topic) as new
+            on held.topic = new.topic
+            when not matched then insert (topic, partition, position, moved_at, state, batch)
+                values ('{FENCE}', 0, {last}, current_timestamp(), '{app}', null)
+            """
+        ).collect()
+
+    @contextmanager
+    def _view(self, table: pa.Table) -> Iterator[str]:
+        """A name for an Arrow table in SQL."""
+        name = f"lakebed_{uuid.uuid4().hex}"
+        self._session.createDataFrame(table).createOrReplaceTempView(name)
+        try:
+            yield name
+        finally:
+            self._session.catalog.dropTempView(name)
+
+
+def _zoned(table: pa.Table) -> pa.Table:
+    """Moments as Spark's timestamps: without a zone they would be another type there."""
+    utc = pa.timestamp("us", "UTC")
+    fields = [f.with_type(utc) if pa.types.is_timestamp(f.type) else f for f in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _packed(tables: Mapping[str, pa.Table]) -> bytes:
+    """Tables as bytes: Arrow in Arrow."""
+    names, contents = list(tables), [_stream(table, "zstd") for table in tables.values()]
+    whole = {"name": pa.array(names, pa.string()), "rows": pa.array(contents, pa.binary())}
+    return _stream(pa.table(whole))
+
+
+def _stream(table: pa.Table, compression: str | None = None) -> bytes:
+    target = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(target, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return target.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _unpacked(content: bytes | bytearray) -> dict[str, pa.Table]:
+    whole = pa.ipc.open_stream(bytes(content)).read_all()
+    return {
+        name: pa.ipc.open_stream(rows).read_all()
+        for name, rows in zip(whole["name"].to_pylist(), whole["rows"].to_pylist(), strict=True)
+    }
