@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DBT_PROFILES_DIR ?= .
 # What is checked and documented are all domains; `make build` builds retail.
-DOMAINS := LAKEBED_DOMAINS=saas
+DOMAINS := LAKEBED_DOMAINS=saas,web
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help build saas test lint contracts unit docs coverage soak bench lock clean
@@ -53,8 +53,9 @@ contracts: $(VENV)/ok  ## Refuse a broken contract; RELEASE=<git revision> to co
 	    ls --quiet --select state:modified.contract --state target/release/target && \
 	  echo "No contract of $(RELEASE) is broken."; fi
 
-docs: $(VENV)/ok  ## Lineage, columns and tests of what was built, one page: target/static_index.html
+docs: $(VENV)/ok  ## target/static_index.html: tables, columns and tests; target/lineage.html: where each column comes from
 	$(DOMAINS) dbt docs generate --static
+	$(DOMAINS) lakebed lineage page --no-compile
 
 coverage: $(VENV)/ok  ## Write docs/patterns.md
 	$(DOMAINS) dbt parse --quiet
@@ -72,7 +73,7 @@ bench: $(VENV)/ok  ## Benchmarks: ratios to the obvious alternative, into data/b
 lock:  ## Resolve pyproject.toml into requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
-	  --group dev --extra cdc --extra http --extra kafka --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
+	  --group dev --extra cdc --extra http --extra kafka --extra lineage --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove what was built, the lake included
 	rm -rf data target logs dbt_packages

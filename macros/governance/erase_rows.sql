@@ -98,6 +98,10 @@
         {%- if table.patch -%}
             {%- do changes.update({'_record': 'cast(json_merge_patch(t._record, ' ~ lakebed.text_literal(tojson(table.patch)) ~ ') as varchar)'}) -%}
         {%- endif -%}
+        {%- if table.stream and '_raw' in adapter.get_columns_in_relation(relation) | map(attribute='name') -%}
+            {#- What was received cannot be changed; the JSON made of it stays. -#}
+            {%- do changes.update({'_raw': 'null'}) -%}
+        {%- endif -%}
         {%- if table.row_hash -%}
             {%- set columns = [] -%}
             {%- for column in table.row_hash -%}{%- do columns.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}

@@ -21,6 +21,8 @@ NAMES = (
     "incremental_day",
     "compaction",
     "as_of",
+    "scd2",
+    "layout",
     "engines",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"

@@ -6,12 +6,12 @@ import json
 import os
 import shlex
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakebed.errors import UserError
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 if TYPE_CHECKING:
     from lakebed.backfill import Backfill, Difference, Interval
@@ -34,11 +34,9 @@ def backfill(
     undo: Annotated[
         bool, typer.Option(help="Put the old rows of the span back, and nothing else.")
     ] = False,
-    target: Annotated[
-        str | None, typer.Option(help="Target of profiles.yml; its default if absent.")
-    ] = None,
-    project_dir: Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")] = None,
-    profiles_dir: Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
 ) -> None:
     """Run microbatch models anew over a span of event time, and show what that changed.
 

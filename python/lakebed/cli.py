@@ -10,19 +10,26 @@ from typing import Annotated
 
 import typer
 
+from lakebed.audit.cli import audit
 from lakebed.backfill_cli import backfill
 from lakebed.cdc.cli import capture
+from lakebed.cdc.relay_cli import relay
+from lakebed.edge.cli import app as edge
 from lakebed.erase.cli import app as erase
 from lakebed.errors import UserError, explain
 from lakebed.ingest.cli import app as ingest
 from lakebed.ingest.dlq_cli import app as dlq
 from lakebed.ingest.pull_cli import breakers, pull
-from lakebed.ingest.stream_cli import stream, webhook
+from lakebed.ingest.stream_cli import gateway, stream, webhook
+from lakebed.lineage.cli import app as lineage
 from lakebed.maintain.cli import app as maintain
+from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.regions.cli import app as consolidate
 from lakebed.retain_cli import app as retain
 from lakebed.sample.cli import app as sample
 from lakebed.snapshots_cli import check_export, export, import_
 from lakebed.spark.cli import app as spark
+from lakebed.tiers_cli import app as tier
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,18 +44,21 @@ app.command()(stream)
 app.command()(pull)
 app.command()(breakers)
 app.command()(webhook)
+app.command()(gateway)
+app.add_typer(edge, name="edge")
 app.command()(capture)
+app.command()(relay)
 app.command()(backfill)
+app.add_typer(consolidate, name="consolidate")
 app.add_typer(erase, name="erase")
 app.add_typer(maintain, name="maintain")
 app.add_typer(retain, name="retain")
+app.add_typer(tier, name="tier")
+app.add_typer(lineage, name="lineage")
+app.command()(audit)
 app.command()(export)
 app.command("import")(import_)
 app.command()(check_export)
-
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 class Format(str, Enum):

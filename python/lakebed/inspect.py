@@ -138,6 +138,7 @@ def status(lake: Lake, project: Path) -> None:
         )
         console.print(_last_build(project))
         _refused(console, connection)
+        _halted(console, connection)
     _next(console, {f"{schema}.{name}" for schema, name, *_ in tables})
 
 
@@ -206,6 +207,25 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
             lines.append(f"  {files:>9,}  files {state}")
     console.print("\nRefused, and why:" if lines else "\nRefused: nothing")
     for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _halted(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
+    """Sources whose quality opened their circuit (macros/quality/judge_source.sql)."""
+    there = connection.execute(
+        "select count(*) from information_schema.tables where table_catalog = current_catalog()"
+        " and table_schema = 'ops' and table_name = 'source_circuits'"
+    ).fetchone()
+    if not there or not there[0]:
+        return
+    found = connection.execute(
+        "select source, from_batch, reason, retry_at from ops.source_circuits"
+        " where state = 'open' order by source"
+    ).fetchall()
+    if found:
+        console.print("\nHalted, until a probe after the time is good (docs/quality.md):")
+    for source, batch, reason, retry_at in found:
+        line = f"  {source} from batch {batch} on, {retry_at:%Y-%m-%d %H:%M:%S} UTC: {reason}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

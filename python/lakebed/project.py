@@ -81,6 +81,22 @@ class Lake:
         return connection
 
 
+@dataclass(frozen=True)
+class SparkLake:
+    """A target whose tables are on Spark; `output` is what profiles.yml says of it."""
+
+    target: str
+    output: dict[str, Any]
+
+    #: Tables are made when they are missed.
+    exists = True
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes can have it open at once; one holds a session's metastore."""
+        return self.output.get("method") != "session"
+
+
 def project_folder(folder: Path | None = None) -> Path:
     """The folder with dbt_project.yml: as given, DBT_PROJECT_DIR, or here or above."""
     start = folder or Path(os.environ.get("DBT_PROJECT_DIR") or Path.cwd())
@@ -102,6 +118,16 @@ def open_lake(
             options = attachment.get("options") or {}
             return Lake(chosen, path, attachment.get("alias") or "lakebed", options)
     raise UserError(f"Target '{chosen}' attaches no DuckLake; `lakebed` reads DuckLake lakes.")
+
+
+def open_target(
+    target: str | None = None, folder: Path | None = None, profiles: Path | None = None
+) -> Lake | SparkLake:
+    """The lake of a target of either engine. Raises UserError."""
+    chosen, output = target_settings(project_folder(folder), profiles, target)
+    if output.get("type") == "spark":
+        return SparkLake(chosen, output)
+    return open_lake(target, folder, profiles)
 
 
 def profiles_folder(project: Path, folder: Path | None = None) -> Path:

@@ -27,6 +27,11 @@ class Api:
     rows: list[Any] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     token: str | None = None
+    #: OAuth: what the form at /token must hold; each answer has a new token, and how long it lives.
+    form: dict[str, str] | None = None
+    basic: str | None = None
+    life: Any = 3600
+    issued: int = 0
     before: Callable[[int], None] | None = None
     requests: list[tuple[float, str]] = field(default_factory=list)
     newest_first: bool = False
@@ -130,6 +135,21 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
                     self.close_connection = True
                     return None
             return self.answer(200, body, headers)
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            with api.lock:
+                fault = api.faults.pop(0) if api.faults else ""
+            if fault.isdigit():
+                return self.answer(int(fault), b"no")
+            form = {name: values[0] for name, values in parse_qs(sent).items()}
+            if form != api.form or self.headers.get("Authorization") != api.basic:
+                return self.answer(401, b'{"error": "invalid_client"}')
+            with api.lock:
+                api.issued += 1
+                api.token = f"token-{api.issued}"
+            content = {"access_token": api.token, "token_type": "Bearer", "expires_in": api.life}
+            return self.answer(200, json.dumps(content).encode())
 
         def answer(
             self,

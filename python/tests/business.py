@@ -31,8 +31,21 @@ class Business:
             stdout=subprocess.DEVNULL,
         )
 
-    def capture(self) -> None:
-        self.lakehouse.run("lakebed", "capture", "streams/saas.yml", "--once")
+    def capture(self, *options: str, file: str = "streams/saas.yml") -> None:
+        self.lakehouse.run("lakebed", "capture", file, *(options or ("--once",)))
+
+    def rows(self, table: str) -> tuple[list[Any], list[Any]]:
+        """A table's rows in silver, and in the database."""
+        columns = self.lakehouse.query(
+            "select string_agg(column_name, ', ' order by column_index) from duckdb_columns()"
+            f" where schema_name = 'silver' and table_name = 'saas__{table}'"
+            " and not column_name[1] = '_'"
+        )[0][0]
+        self.source.execute("set timezone = 'UTC'")
+        at = [f"{c} at time zone 'UTC'" if c.endswith("_at") else c for c in columns.split(", ")]
+        truth = self.source.query(f"select {', '.join(at)} from app.{table}")
+        found = self.lakehouse.query(f"select {columns} from silver.saas__{table}")
+        return sorted(found, key=repr), sorted(truth, key=repr)
 
     def ledger(self) -> list[tuple[str, str, dict[str, Any], datetime]]:
         return [

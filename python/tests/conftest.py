@@ -132,11 +132,28 @@ def engine(request: pytest.FixtureRequest) -> Cluster | None:
     return request.getfixturevalue("cluster") if request.param == "spark" else None
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        "duckdb",
+        pytest.param("delta", marks=pytest.mark.spark),
+        pytest.param("iceberg", marks=pytest.mark.spark),
+    ],
+)
+def lake(request: pytest.FixtureRequest) -> Cluster | None:
+    """Each table format in turn: None is DuckLake."""
+    fixtures = {"delta": "cluster", "iceberg": "iceberg_cluster"}
+    return None if request.param == "duckdb" else request.getfixturevalue(fixtures[request.param])
+
+
 #: What takes long to start is started once: the tests that use it run in one process, in this
 #: order, the longest first, since that is when the others have most to do beside it.
-SHARED = {
+SHARED: dict[str, set[str]] = {
     "parity": {"both"},
-    "spark": {"cluster", "engine", "iceberg_cluster"},
+    "spark": {"cluster", "engine", "lake"},
+    "iceberg": {"iceberg_cluster"},
+    "test_parity_iceberg": set(),  # modules that take long by themselves
+    "test_saas": set(),
     "retail": {"whole_year", "clean", "faulty"},
     "kafka": {"broker"},
 }
@@ -149,13 +166,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
     names = list(SHARED)
-    groups = {
-        path: next((name for name in names if SHARED[name] & used), path.stem)
-        for path, used in fixtures.items()
-    }
+
+    def group(item: pytest.Item) -> str:
+        if "iceberg" in getattr(getattr(item, "callspec", None), "params", {}).values():
+            return "iceberg"
+        used = fixtures[item.path]
+        name = item.path.stem
+        return name if name in SHARED else next((n for n in names if SHARED[n] & used), name)
+
+    groups = {item: group(item) for item in items}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    items.sort(key=lambda item: [*names, groups[item.path]].index(groups[item.path]))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: [*names, groups[item]].index(groups[item]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

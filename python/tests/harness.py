@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import warm
 import yaml
 from lakebed.lake import load_extensions
 from lakebed.spark.cluster import Cluster
@@ -73,11 +74,13 @@ class DbtProject:
 
     `vars` are project variables, `config` is merged into dbt_project.yml at its top level.
     Relations are in the schema `DbtProject.schema`, unless a model says otherwise. With a
-    `cluster` they are tables of its format there.
+    `cluster` they are tables of its format there. `models` says that the project uses models of
+    Lakebed, which takes long to parse.
     """
 
     cluster: Cluster | None = None
     schema = "main"
+    parsed: warm.Engine | None = None
 
     def __init__(
         self,
@@ -86,8 +89,11 @@ class DbtProject:
         vars: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         cluster: Cluster | None = None,
+        models: bool = False,
     ) -> None:
         self.cluster = cluster
+        hooks = {"on-run-start", "on-run-end"} & {*(config or {})}
+        self.parsed = None if models or hooks else "spark" if cluster else "duckdb"
         if cluster:
             self.schema = f"t_{uuid.uuid4().hex[:12]}"
         project: dict[str, Any] = {
@@ -114,8 +120,14 @@ class DbtProject:
         self.write("packages.yml", yaml.safe_dump({"packages": [{"local": str(ROOT)}]}))
         self.write("profiles.yml", yaml.safe_dump({NAME: self._profile()}))
         # What `dbt deps` does for a local package, without starting dbt once more.
-        (folder / "dbt_packages").mkdir()
-        (folder / "dbt_packages" / "lakebed").symlink_to(ROOT, target_is_directory=True)
+        package = folder / "dbt_packages" / "lakebed"
+        package.parent.mkdir()
+        if models:
+            package.symlink_to(ROOT, target_is_directory=True)
+        else:
+            package.mkdir()
+            for name in ("dbt_project.yml", "macros"):
+                (package / name).symlink_to(ROOT / name)
         if cluster:
             self.write("macros/spark_incremental.sql", SPARK_STRATEGIES.read_text("utf-8"))
         for path, text in files.items():
@@ -191,14 +203,14 @@ class DbtProject:
         """
         results = self.folder / "target" / "run_results.json"
         results.unlink(missing_ok=True)
-        started = self.start(*command, env=env)
-        log, _ = started.communicate()
+        dbt = ("dbt", *self._arguments(command))
+        done = warm.run(dbt, self.folder, self._environment(env), self.parsed)
+        log, code = done.stdout + done.stderr, done.returncode
         nodes = {}
         if results.exists():
             for result in json.loads(results.read_text(encoding="utf-8"))["results"]:
                 name = result["unique_id"].split(".")[2]
                 nodes[name] = Node(name, result["status"], result["failures"], result["message"])
-        code = started.returncode
         if code and (check or code != 1 or not nodes):
             raise AssertionError(f"dbt {' '.join(command)}: exit {code}\n{log}")
         return Run(code, log, nodes)
@@ -208,23 +220,29 @@ class DbtProject:
         return subprocess.Popen(
             [
                 *(sys.executable, "-c", "from dbt.cli.main import cli; cli()"),
-                *("--no-use-colors", "--warn-error-options", '{"error": ["Deprecations"]}'),
-                *command,
+                *self._arguments(command),
             ],
             cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT / "python"),
-                "DBT_PROFILES_DIR": str(self.folder),
-                "LAKEBED_HOME": str(self.folder / "lake"),
-                **(self.cluster.environment if self.cluster else {}),
-                **(env or {}),
-            },
+            env=self._environment(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def _arguments(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        options = ("--no-use-colors", "--warn-error-options", '{"error": ["Deprecations"]}')
+        return (*options, *command)
+
+    def _environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "python"),
+            "DBT_PROFILES_DIR": str(self.folder),
+            "LAKEBED_HOME": str(self.folder / "lake"),
+            **(self.cluster.environment if self.cluster else {}),
+            **(env or {}),
+        }
 
     def compiled(self, path: str) -> str:
         """The SQL that dbt made of a file, e.g. `compiled("analyses/merge.sql")`."""

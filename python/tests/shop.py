@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
+import warm
 import yaml
 from harness import ROOT, DbtProject
 from lakebed.spark.cluster import Cluster
@@ -167,6 +167,7 @@ def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -
             "on-run-start": ["{{ lakebed.create_positions() }}"],
         },
         cluster=cluster,
+        models=True,
     )
 
 
@@ -246,21 +247,22 @@ def environment(shop: DbtProject, key: str | None = KEY) -> dict[str, str]:
     }
 
 
-def command(*arguments: str) -> Sequence[str]:
-    return (sys.executable, "-c", "from lakebed.cli import main; main()", "erase", *arguments)
+def start_erasure(shop: DbtProject, *arguments: str) -> subprocess.Popen[bytes]:
+    """A process, the leader of a group that can be killed as one."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from lakebed.cli import main; main()", "erase", *arguments],
+        cwd=shop.folder,
+        env=environment(shop),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def erase(
     shop: DbtProject, *arguments: str, key: str | None = KEY, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*arguments),
-        cwd=shop.folder,
-        env=environment(shop, key),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm.run(("lakebed", "erase", *arguments), shop.folder, environment(shop, key))
     if check and done.returncode:
         raise AssertionError(f"erase {arguments}: {done.stdout}\n{done.stderr}")
     return done

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from harness import ROOT, DbtProject
+import warm
+from harness import DbtProject
 from hypothesis import given
 from hypothesis import strategies as st
 from lakebed.backfill import SIZES, floor, later, steps
@@ -52,13 +53,7 @@ class Project(DbtProject):
         return subprocess.Popen(
             [sys.executable, "-u", "-c", "from lakebed.cli import main; main()", *command],
             cwd=self.folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT / "python"),
-                "DBT_PROFILES_DIR": str(self.folder),
-                "LAKEBED_HOME": str(self.folder / "lake"),
-                **(self.cluster.environment if self.cluster else {}),
-            },
+            env=self._environment(None),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,9 +61,9 @@ class Project(DbtProject):
         )
 
     def lakebed(self, *command: str, code: int = 0) -> str:
-        process = self.start_lakebed(*command)
-        printed, _ = process.communicate()
-        assert process.returncode == code, printed
+        done = warm.run(("lakebed", *command), self.folder, self._environment(None))
+        printed = done.stdout + done.stderr
+        assert done.returncode == code, printed
         return printed
 
     def visits(self) -> list[Row]:
@@ -80,11 +75,10 @@ class Project(DbtProject):
         return [(row[0], row[1], row[2]) for row in found]
 
 
-@pytest.fixture
-def project(engine: Cluster | None, tmp_path: Path) -> Project:
+def visits(folder: Path, engine: Cluster | None) -> Project:
     """Five months of visits, with a bug in them."""
     project = Project(
-        tmp_path / "project",
+        folder,
         {
             "models/events.sql": EVENTS,
             "models/visits.sql": BATCHED.format(points="id * 2"),
@@ -97,6 +91,17 @@ def project(engine: Cluster | None, tmp_path: Path) -> Project:
     project.run("run", "--event-time-start", "2020-01-01", "--event-time-end", "2020-06-01")
     assert len(project.visits()) == 10
     return project
+
+
+@pytest.fixture
+def project(engine: Cluster | None, tmp_path: Path) -> Project:
+    return visits(tmp_path / "project", engine)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Project:
+    """Where no engine has a say: a step takes Spark seconds."""
+    return visits(tmp_path / "project", None)
 
 
 def expected(*mended: int) -> list[Row]:
@@ -162,23 +167,23 @@ def tag_of(project: Project) -> str:
     return str(found[0])
 
 
-def test_a_backfill_of_other_code_is_not_gone_on_with(project: Project) -> None:
-    project.write("models/visits.sql", BATCHED.format(points="id"))
-    project.lakebed(*STEPS, "--at-most", "1")
-    project.write("models/visits.sql", BATCHED.format(points="id * 3"))
-    assert "the models were changed" in project.lakebed(*STEPS, code=1)
-    project.write("models/visits.sql", BATCHED.format(points="id"))
+def test_a_backfill_of_other_code_is_not_gone_on_with(local: Project) -> None:
+    local.write("models/visits.sql", BATCHED.format(points="id"))
+    local.lakebed(*STEPS, "--at-most", "1")
+    local.write("models/visits.sql", BATCHED.format(points="id * 3"))
+    assert "the models were changed" in local.lakebed(*STEPS, code=1)
+    local.write("models/visits.sql", BATCHED.format(points="id"))
     other = ("backfill", "visits", "--start", "2020-02-01", "--end", "2020-05-01")
-    assert "the steps were others" in project.lakebed(*other, "--batches", "2", code=1)
-    project.write("models/visits.sql", BATCHED.format(points="id * 3"))
-    assert project.visits() == expected(2)
-    project.lakebed(*STEPS[:-1], "3", "--again")
-    assert {row[2] / row[0] for row in project.visits() if "2020-02" <= row[1] <= "2020-04"} == {3}
+    assert "the steps were others" in local.lakebed(*other, "--batches", "2", code=1)
+    local.write("models/visits.sql", BATCHED.format(points="id * 3"))
+    assert local.visits() == expected(2)
+    local.lakebed(*STEPS[:-1], "3", "--again")
+    assert {row[2] / row[0] for row in local.visits() if "2020-02" <= row[1] <= "2020-04"} == {3}
 
 
-def test_refusals(project: Project) -> None:
+def test_refusals(local: Project) -> None:
     def refused(*command: str) -> str:
-        printed = project.lakebed("backfill", *command, code=1)
+        printed = local.lakebed("backfill", *command, code=1)
         assert printed.startswith("Error: ")
         assert len(printed.splitlines()) == 1, printed
         return printed
@@ -190,9 +195,9 @@ def test_refusals(project: Project) -> None:
     assert "begins at" in refused("visits", "--start", "2019-12-01", "--end", "2020-05-01")
     assert "must be before" in refused("visits", "--start", "2020-05-01", "--end", "2020-02-01")
     assert "there was no backfill" in refused("visits", *SPAN, "--undo")
-    project.write("models/later.sql", BATCHED.format(points="id"))
+    local.write("models/later.sql", BATCHED.format(points="id"))
     assert "there is no table" in refused("later", *SPAN)
-    assert project.visits() == expected()
+    assert local.visits() == expected()
 
 
 @given(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +15,7 @@ from lakebed.ingest.breaker import Breaker, Fuse, circuits
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.sink import Sink
 from lakebed.project import Lake
-from lakehouse import REPO, Lakehouse, TeamLakehouse
-from streams import LAKEBED
+from lakehouse import Lakehouse, TeamLakehouse
 from test_pull import Pull, order
 
 PROVES = ["pat-circuit-breaker"]
@@ -151,13 +149,7 @@ def test_an_answer_is_no_failure(tmp_path: Path) -> None:
 
 
 def lakebed(lakehouse: Lakehouse, *arguments: str) -> str:
-    done = subprocess.run(
-        [*LAKEBED, *arguments],
-        env=lakehouse.environment() | {"DBT_PROJECT_DIR": str(REPO)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = lakehouse.run("lakebed", *arguments, check=False)
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 

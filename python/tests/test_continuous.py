@@ -75,11 +75,11 @@ class Clicks:
         except duckdb.Error:  # not built yet, or somebody has the lake open
             return {}
 
-    def wait_for(self, wanted: dict[str, int], seconds: float = 60) -> None:
+    def wait_for(self, wanted: dict[str, int], seconds: float = 120) -> None:
         until = time.monotonic() + seconds
         while self.counted() != wanted:
             assert time.monotonic() < until, (self.counted(), wanted)
-            time.sleep(0.05)
+            time.sleep(1)  # a look locks the lake: builds must find it free now and then
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def fork(tmp_path: Path) -> Path:
 
 def contracts(fork: Path, *variables: str) -> subprocess.CompletedProcess[str]:
     environment = Lakehouse(fork).environment()
-    for name in ("DBT_TARGET_PATH", "MAKEFLAGS", "MAKELEVEL"):
+    for name in ("DBT_PROJECT_DIR", "DBT_TARGET_PATH", "MAKEFLAGS", "MAKELEVEL"):
         environment.pop(name, None)
     environment["DBT_PROFILES_DIR"] = "."
     return subprocess.run(

@@ -185,14 +185,7 @@ def kill_and_resume(project: DbtProject, kills: int, seed: int) -> None:
     length = 10.0
     killed = 0
     while killed < kills:
-        run = subprocess.Popen(
-            shop.command("run", *WHO),
-            cwd=project.folder,
-            env=shop.environment(project),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        run = shop.start_erasure(project, "run", *WHO)
         start = time.monotonic()
         try:
             run.wait(rng.uniform(2.0, length))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -66,7 +65,16 @@ def versions(project: DbtProject) -> int:
     return sum(max((int(p.stem) for p in log.glob("*.json")), default=0) for log in logs)
 
 
-def test_killed_and_run_again_nothing_is_left(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "commits",
+    [
+        pytest.param((10, 30), id="while history goes"),
+        pytest.param((2, 9), id="while rows go", marks=pytest.mark.soak),
+    ],
+)
+def test_killed_and_run_again_nothing_is_left(
+    cluster: Cluster, tmp_path: Path, commits: tuple[int, int]
+) -> None:
     project = shop.project(tmp_path / "shop", cluster, small=True)
     shop.fill(project, builds=1)
     before = rows(project, OTHERS)
@@ -79,24 +87,15 @@ def test_killed_and_run_again_nothing_is_left(cluster: Cluster, tmp_path: Path) 
         " 'delta.enableChangeDataFeed' = true, 'delta.checkpointInterval' = '7')"
     )
 
-    # Killed while rows go, then while history does: by commits, whatever the machine's speed.
-    rng = random.Random(4)
-    for commits in (rng.randint(2, 9), rng.randint(10, 30)):
-        goal = versions(project) + commits
-        run = subprocess.Popen(
-            shop.command("run", *WHO),
-            cwd=project.folder,
-            env=shop.environment(project),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        while run.poll() is None and versions(project) < goal:
-            time.sleep(0.05)
-        assert run.returncode is None, "it ended before it was killed"
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        assert rows(project, OTHERS) == before
+    # By commits, whatever the machine's speed.
+    goal = versions(project) + random.Random(4).randint(*commits)
+    run = shop.start_erasure(project, "run", *WHO)
+    while run.poll() is None and versions(project) < goal:
+        time.sleep(0.05)
+    assert run.returncode is None, "it ended before it was killed"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert rows(project, OTHERS) == before
     shop.erase(project, "run", *WHO)
 
     assert traces(project) == set()
@@ -134,3 +133,9 @@ def test_killed_and_run_again_nothing_is_left(cluster: Cluster, tmp_path: Path) 
         project.query(f"select customer, count(*) from {table} where order_id > 950 group by all")
     ) == [("cust-00001", 1), ("cust-00002", 1), ("erased", 1)]
     assert {trace.split()[0] for trace in traces(project)} <= {".csv"}
+
+    # Nobody is told that she is gone where a stream may have brought her.
+    project.query(f"create table {shop.ops_schema(project)}.dlq (dlq_id string) using delta")
+    refused = shop.erase(project, "run", *WHO, check=False)
+    assert refused.returncode == 1
+    assert "can be erased on DuckLake only so far" in refused.stderr

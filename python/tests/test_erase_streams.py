@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import shop
 from broker import Broker
+from fastavro import parse_schema, schemaless_writer
 from harness import DbtProject
 from lakebed.erase.scan import scan
+from lakebed.erase.suppress import _counted
 from lakehouse import Lakehouse
 from streams import Stream, send
 
@@ -128,6 +131,108 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     refused_plan = shop.erase(project, "run", "customer", "cust-00001", check=False)
     assert "bronze.web__other, which a stream writes, names the customer" in refused_plan.stderr
     assert len(contents(lakehouse)[0]) == len(twice[0])
+
+
+AVRO = {
+    "type": "record",
+    "name": "click",
+    "fields": [
+        {"name": "id", "type": ["null", "long"], "default": None},
+        {"name": "user", "type": ["null", "string"], "default": None},
+        {"name": "email", "type": "string"},
+    ],
+}
+AVRO_SOURCES = """
+sources:
+  - name: web
+    schema: bronze
+    tables:
+      - name: web__clicks
+        config: {meta: {stream: avro, erase: {customer: delete}}}
+        columns:
+          - {name: _record, config: {meta: {subject: customer, fields: [user]}}}
+      - name: web__orders
+        config: {meta: {stream: avro, erase: {customer: {anonymise: {user: erased, email: null}}}}}
+        columns:
+          - {name: _record, config: {meta: {subject: customer, fields: [user]}}}
+"""
+
+
+def test_what_was_received_in_avro_goes_too(broker: Broker, tmp_path: Path) -> None:
+    files = {"models/web.yml": AVRO_SOURCES, "models/one.sql": "select 1 as id"}
+    project = DbtProject(
+        tmp_path, files, config={"on-run-start": ["{{ lakebed.create_stream_tables() }}"]}
+    )
+    project.run("run")  # dbt makes the tables; the stream finds the columns that it needs
+    (tmp_path / "click.avsc").write_text(json.dumps(AVRO))
+    clicks, orders = broker.topic("clicks"), broker.topic("orders")
+    settings = {"value": "avro", "schema": "click.avsc", "required": ["id"]}
+    topics = {
+        clicks: {"table": "web__clicks", **settings},
+        orders: {"table": "web__orders", **settings},
+    }
+
+    def avro(number: int | None, who: str) -> bytes:
+        return written(AVRO, {"id": number, "user": who, "email": f"{who} {EMAIL}"})
+
+    other = "cust-00001"
+    for who in (other, shop.ADA):
+        # The last two are refused: by what is required, and cut off after the key.
+        good, missing = avro(1, who), avro(None, who)
+        for topic in topics:
+            send(broker, topic, [("k", good), ("k", missing), ("k", good[:-9])])
+    lakehouse = Lakehouse(tmp_path, {"LAKEBED_ERASURE_KEY": shop.KEY})
+    assert "4 rows, 8 to the DLQ" in Stream(lakehouse, broker, topics).run()
+
+    done = shop.erase(project, "run", *WHO).stdout
+    assert "4   ops.dlq" in done
+
+    def held() -> list[list[tuple[Any, ...]]]:
+        tables = ("web__clicks", "web__orders")
+        found = [
+            lakehouse.query(f"select _record, _raw from bronze.{each} order by all")
+            for each in tables
+        ]
+        return [*found, lakehouse.query("select distinct record_value from ops.dlq order by all")]
+
+    hers, others = ('{"id":1,"user":"erased"}', None), avro(1, other)
+    text = json.dumps({"id": 1, "user": other, "email": f"{other} {EMAIL}"}, separators=(",", ":"))
+    after = [
+        [(text, others)],
+        [(text, others), hers],
+        [(avro(None, other),), (others[:-9],)],
+    ]
+    assert held() == after
+    assert scan([tmp_path / "lake", tmp_path / "target"], [shop.ADA])[1] == []
+    # And a stream that reads it all again brings nothing back.
+    Stream(lakehouse, broker, topics, name="again").run()
+    assert held() == [[row for row in rows for _ in range(2)] for rows in after[:2]] + after[2:]
+    assert scan([tmp_path / "lake"], [shop.ADA])[1] == []
+
+
+def test_texts_are_found_by_their_length() -> None:
+    """In Avro (twice the length) and in Protobuf, short and long, wherever they stand."""
+    for size in (1, 63, 64, 127, 128, 200, 8191, 8192):
+        text = "é" + "k" * (size - 1)
+        length = len(text.encode())
+        heads = {written("long", length), _varint(length)}
+        for head in heads:
+            assert text in set(_counted(b"\x0a" + head + text.encode() + b"\xff1"))
+            assert text not in set(_counted(b"\x0a" + head + text.encode()[:-1]))
+
+
+def written(schema: Any, value: Any) -> bytes:
+    out = io.BytesIO()
+    schemaless_writer(out, parse_schema(schema), value)
+    return out.getvalue()
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number % 128 + 128)
+        number //= 128
+    return bytes([*found, number])
 
 
 def _loaded(value: Any) -> Any:

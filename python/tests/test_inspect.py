@@ -206,6 +206,26 @@ def test_status_says_what_is_there_and_what_was_refused(lake: Path, run: Run) ->
     assert "Try next:" in out
 
 
+def test_status_says_which_source_is_halted(lake: Path, run: Run) -> None:
+    assert "Halted" not in run("status")[1]
+    with duckdb.connect() as connection:
+        load_extensions(connection)
+        connection.execute(f"attach 'ducklake:{lake}/lake/catalog.ducklake' as lakebed")
+        connection.execute(
+            """
+            create schema lakebed.ops;
+            create table lakebed.ops.source_circuits as
+                select 'web__clicks' as source, 'open' as state, 7 as from_batch,
+                    '9 of 10 rows refused' as reason, timestamp '2024-01-02 03:04:05' as retry_at
+                union all select 'other', 'closed', null, null, null
+            """
+        )
+    halted = run("status")[1].split("Halted, until")[1].split("Try next:")[0].splitlines()
+    assert [line.strip() for line in halted[1:] if line.strip()] == [
+        "web__clicks from batch 7 on, 2024-01-02 03:04:05 UTC: 9 of 10 rows refused"
+    ]
+
+
 def test_status_finds_the_last_build_where_dbt_put_it(
     lake: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from conftest import FAULTS
@@ -23,6 +25,8 @@ PROVES = ["pat-idempotent", "pat-medallion-lakehouse"]
 AS_OF = "2018-02-01 00:00:00"
 LAND = ("--promotion-weeks", "1", *FAULTS)
 BUILD = ("build", "--exclude", "resource_type:unit_test")
+#: Unit tests run on Spark as on DuckDB; they see no data, so once is enough.
+UNIT_TESTS = ("build", "--exclude", "resource_type:test")
 NO_TESTS = (*BUILD, "resource_type:test")
 
 
@@ -45,7 +49,7 @@ def both(
     torn.mkdir(parents=True)
     (torn / ".00000000000000000000.json.tmp").touch()
     killed(lakehouse, "spark_local", rng.uniform(30, 90))
-    lakehouse.dbt(*NO_TESTS, "--target", "spark_local")
+    lakehouse.dbt(*UNIT_TESTS, "--target", "spark_local")
 
     lakehouse.land("--until", "2017-01-20", *LAND)
     lakehouse.dbt(*BUILD)
@@ -125,3 +129,27 @@ def test_a_row_that_differs_is_shown(both: tuple[Lakehouse, Cluster]) -> None:
     assert lines[1].startswith("  DuckDB: (")
     assert lines[2].startswith("  Spark: (")
     assert lines[-1].endswith("1 different.")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.usefixtures("spark")
+def test_killed_at_random_soak(tmp_path: Path) -> None:
+    """A day comes, and its build on Spark is killed up to ten times, wherever it is."""
+    rng, kills, day = random.Random(9), 0, date(2017, 1, 3)
+    lakehouse = Lakehouse(tmp_path)
+    while kills < 100:
+        lakehouse.land("--until", str(day), *LAND)
+        lakehouse.dbt(*BUILD)
+        for _ in range(10):
+            build = started(lakehouse, "spark_local")
+            try:
+                build.wait(rng.uniform(10, 120))
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(build.pid, signal.SIGKILL)
+                build.wait()
+                kills += 1
+        lakehouse.dbt(*NO_TESTS, "--target", "spark_local")
+        assert compare(lakehouse.home / "lake")[1] == [], (day, kills)
+        day += timedelta(days=1)

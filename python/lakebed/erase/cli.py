@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakebed.errors import UserError
+from lakebed.options import ProfilesDir, ProjectDir, Target
 
 if TYPE_CHECKING:
     from lakebed.dbt import Project
@@ -23,9 +24,6 @@ KeysFile = Annotated[
     Path | None,
     typer.Option("--keys-file", help="A file with one key a line, `-` is standard input."),
 ]
-Target = Annotated[str | None, typer.Option(help="Target of profiles.yml; its default if absent.")]
-ProjectDir = Annotated[Path | None, typer.Option(help="Folder with dbt_project.yml.")]
-ProfilesDir = Annotated[Path | None, typer.Option(help="Folder with profiles.yml.")]
 
 
 def _keys(keys: list[str] | None, file: Path | None) -> list[str]:

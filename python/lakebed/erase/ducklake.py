@@ -8,6 +8,7 @@ be killed and run again.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -57,8 +58,10 @@ def purge(lake: Lake) -> int:
         removed += connection.execute(
             f"select * from ducklake_delete_orphaned_files({name}, cleanup_all => true)"
         ).fetchall()
-        data = _data_folder(connection, lake)
+        data = data_folder(connection, lake)
     _remove_empty_folders(data)
+    for path, *_ in removed:
+        _remove_if_empty(Path(path).parent)
     if file := catalogue_file(lake.path):
         renew(file)
     return len(removed)
@@ -82,15 +85,24 @@ def renew(catalogue: Path) -> None:
 
 
 def folders(lake: Lake) -> list[Path]:
-    """Where the lake's bytes lie: the folder of its data, and that of its catalogue."""
+    """Where the lake's bytes lie: the folder of its data, those of tiers, and its catalogue's."""
     with open_writer(lake) as connection:
-        found = {_data_folder(connection, lake).resolve()}
+        found = {data_folder(connection, lake).resolve()}
+        # Files of tiers, and copies on their way there or back (lakebed/tiers.py).
+        elsewhere = " union ".join(
+            f'select path from "__ducklake_metadata_{lake.alias}".{table}'
+            " where not path_is_relative"
+            for table in ("ducklake_data_file", "ducklake_files_scheduled_for_deletion")
+        )
+        paths = (Path(path) for (path,) in connection.execute(elsewhere).fetchall())
+        found |= {path.parent.resolve() for path in paths if path.parent.is_dir()}
     if file := catalogue_file(lake.path):
         found.add(file.parent.resolve())
     return sorted(f for f in found if not any(f != g and f.is_relative_to(g) for g in found))
 
 
-def _data_folder(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Path:
+def data_folder(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Path:
+    """The folder of the lake's data files."""
     (path,) = connection.execute(
         f'select value from "__ducklake_metadata_{lake.alias}".ducklake_metadata'
         " where key = 'data_path' and scope is null"
@@ -109,3 +121,11 @@ def _remove_empty_folders(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """And those that hold it: what was in a tier is not below the lake's folder."""
+    with suppress(OSError):
+        while not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent

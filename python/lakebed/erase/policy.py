@@ -19,7 +19,8 @@ from lakebed.errors import UserError
 Node = Mapping[str, Any]
 
 _STORED = ("model", "snapshot", "seed")
-_LANDED = re.compile(r"landed_lines\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]")
+#: What a bronze model of files is made of: its source and entity.
+LANDED = re.compile(r"landed_lines\(\s*['\"]([^'\"]+)['\"]\s*,\s*['\"]([^'\"]+)['\"]")
 _WHOLE = ("tinyint", "smallint", "int", "integer", "bigint")
 _OWN = ("ingested_at", "broken_rules")
 _PATH = re.compile(r"\w[\w-]*(\.\w[\w-]*)*")
@@ -255,7 +256,7 @@ def _table(nodes: Mapping[str, Node], node: Node, subject: str) -> TablePlan:
         if "line_of" in tags:
             read = _named(nodes, tags["line_of"], name)
             table.line = _line_rule(read, subject, None if anonymise is None else values)
-            landed = _LANDED.search(str(node.get("raw_code", "")))
+            landed = LANDED.search(str(node.get("raw_code", "")))
             table.landed = (landed[1], landed[2]) if landed else None
             values = {}
         elif "lines_from" in tags:

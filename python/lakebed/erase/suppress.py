@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,9 @@ class _Rule:
                 [_decoded(record.value), json.dumps(self.patch)],
             ).fetchone() or (None,)
             record = record._replace(value=str(text).encode())
+        if record.raw is not None:
+            # Nothing can be changed in what was received; the JSON is what stays.
+            record = record._replace(raw=None)
         if "_key" in self.columns:
             key = self.columns["_key"]
             record = record._replace(key=None if key is None else key.encode())
@@ -155,6 +159,22 @@ def _parts(text: str | None) -> Iterator[str]:
     yield from filter(None, PARTS.split(text or ""))
 
 
+def _counted(raw: bytes) -> Iterator[str]:
+    """Whatever may be a text in Avro or Protobuf: its length in bytes stands before it."""
+    for start in range(len(raw)):
+        length, shift, at = 0, 0, start
+        while at < len(raw) and shift < 21:
+            length |= (raw[at] & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if raw[at - 1] < 0x80:
+                break
+        # Avro writes twice the length.
+        for size in {length, length >> 1 if length % 2 == 0 else 0} - {0}:
+            if at + size <= len(raw):
+                with suppress(UnicodeDecodeError):
+                    yield raw[at : at + size].decode()
+
+
 def _texts(each: Rejected) -> Iterator[str]:
     """Everything in a refused record that may be a key: parts of its text, and JSON's strings."""
     record = each.record
@@ -164,7 +184,9 @@ def _texts(each: Rejected) -> Iterator[str]:
             yield _decoded(raw) or ""
             yield from _parts(_decoded(raw))
     yield from _parts(each.reason)
-    content, _ = _content(record.value)
+    content, readable = _content(record.value)
+    if not readable:
+        yield from _counted(record.value or b"")
     waiting = [content]
     while waiting:
         one = waiting.pop()
