@@ -279,6 +279,24 @@ def test_flood_and_a_busy_lake(tmp_path: Path) -> None:
         assert len(rows) == len({row[0] for row in rows}) == 104
 
 
+def test_what_is_large_is_not_in_the_catalogue(tmp_path: Path) -> None:
+    """DuckLake keeps few rows in its catalogue, however long they are; on `local` that is rewritten
+    at each commit."""
+    lakehouse = Lakehouse(tmp_path)
+    large = json.dumps({"id": 1, "text": random.Random(1).randbytes(200_000).hex()})
+    with serving(lakehouse) as (server, client):
+        for number in range(5):
+            assert post(client, f"small{number}", json.dumps({"id": 1})).status_code == 200
+        assert [*lakehouse.home.rglob("shop__orders/*.parquet")] == []
+        for number in range(5):
+            assert post(client, f"large{number}", large).status_code == 200
+            assert post(client, f"bad{number}", large.replace("id", "no")).status_code == 200
+        files = [path.stat().st_size for path in lakehouse.home.rglob("*.parquet")]
+        assert len([size for size in files if size > 100_000]) == 10
+        assert len(server.rows()) == 10
+    assert (lakehouse.home / "lake" / "catalog.ducklake").stat().st_size < 20_000_000
+
+
 @pytest.mark.team
 def test_two_servers_over_one_lake(team: TeamLakehouse) -> None:
     """Each message is sent to both at once, as a sender does that got no answer in time."""

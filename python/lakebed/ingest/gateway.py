@@ -23,7 +23,6 @@ from fastapi.responses import JSONResponse
 
 from lakebed.edge.frames import Batch, TooLong, Unreadable, unpack
 from lakebed.edge.post import CONTENT_TYPE, device_secret, key_of, signature
-from lakebed.errors import LakeLocked
 from lakebed.ingest.records import Entity, Record, judge
 from lakebed.ingest.sink import Fenced, Place
 from lakebed.ingest.webhook import (
@@ -248,13 +247,9 @@ def taker(config: WebhookConfig, writer: GatewayWriter) -> Take:
             loop = asyncio.get_running_loop()
             offset = received - batch.sent_at
             answer = loop.create_future()
-            writer.put(_WaitingBatch(name, message, record, answer, loop, batch, offset))
-            try:
-                result = json.loads(await answer)
-            except LakeLocked:
-                raise Refused(503, "the lake is busy", 5) from None
-            except Exception:
-                raise Refused(503, "the lake cannot be written", 30) from None
+            waiting = _WaitingBatch(name, message, record, answer, loop, batch, offset)
+            writer.put(waiting)
+            result = json.loads(await waiting.result())
         return JSONResponse(result, 409 if "error" in result else 200)
 
     return take

@@ -24,7 +24,6 @@ from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import DECODED, Entity, Record, Rejected, headers_json
 from lakebed.keep import Keeper, keeper_of, keeping
-from lakebed.lake import load_extensions
 from lakebed.project import Lake
 
 PATTERNS = ["pat-exactly-once", "pat-exactly-once-transactional-sinks", "pat-dlq"]
@@ -77,6 +76,9 @@ _ARROW = {
     "timestamp": pa.timestamp("us"),
     "blob": pa.binary(),
 }
+#: Bytes of a batch that may be few rows inside DuckLake's catalogue; larger ones are files at once.
+#: On `local` the catalogue is rewritten, and what lies in it decompressed, at each commit.
+INLINED = 16 * 1024
 
 
 class Fenced(Exception):
@@ -161,6 +163,10 @@ class Sink:
                 raise Fenced
             batch = held[FENCE, 0] + 1
             self.faults.reach("begun")
+            size = sum(record.size for records in rows.values() for record in records)
+            size += sum(refused.record.size for refused in rejected)
+            setting = "ducklake_default_data_inlining_row_limit"
+            connection.execute(f"set {setting} = 0" if size > INLINED else f"reset {setting}")
             now = utc_now()
             for entity, records in rows.items():
                 insert_rows(connection, self.stream, entity, records, batch, now)
@@ -294,7 +300,7 @@ class Sink:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self._connection = duckdb.connect()
-        load_extensions(self._connection)
+        self.lake.prepare(self._connection)
         self._connection.execute("set timezone = 'UTC'")
         return self._connection
 

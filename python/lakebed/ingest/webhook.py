@@ -113,6 +113,11 @@ def read_webhooks(file: Path) -> WebhookConfig:
     )
 
 
+#: What became of a message that the lake has not: it is busy, or cannot be written. Not exceptions:
+#: a traceback holds the frames that hold the message that holds it, until the collector comes by.
+BUSY, FAILED = "busy", "failed"
+
+
 @dataclass
 class Waiting:
     """A message on its way into the lake, and who waits for it."""
@@ -123,16 +128,21 @@ class Waiting:
     answer: asyncio.Future[str]
     loop: asyncio.AbstractEventLoop
 
-    def resolve(self, result: str | Exception) -> None:
+    def resolve(self, result: str) -> None:
         def set_it() -> None:
-            if self.answer.done():
-                return
-            if isinstance(result, str):
+            if not self.answer.done():
                 self.answer.set_result(result)
-            else:
-                self.answer.set_exception(result)
 
         self.loop.call_soon_threadsafe(set_it)
+
+    async def result(self) -> str:
+        """What became of it, when it is committed. Raises Refused."""
+        result = await self.answer
+        if result == BUSY:
+            raise Refused(503, "the lake is busy", 5)
+        if result == FAILED:
+            raise Refused(503, "the lake cannot be written", 30)
+        return result
 
 
 class Writer:
@@ -167,7 +177,7 @@ class Writer:
                     # Whoever sent it sends it again; nothing is in the lake, or the id is.
                     self.say(str(error) if isinstance(error, UserError) else repr(error))
                     for each in batch:
-                        each.resolve(error)
+                        each.resolve(BUSY if isinstance(error, LakeLocked) else FAILED)
                 else:
                     for each in batch:
                         each.resolve(results[each.endpoint, each.id])
@@ -324,13 +334,7 @@ def make_app(
         loop = asyncio.get_running_loop()
         waiting = Waiting(name, message.id, record, loop.create_future(), loop)
         writer.put(waiting)
-        try:
-            result = await waiting.answer
-        except LakeLocked:
-            raise Refused(503, "the lake is busy", 5) from None
-        except Exception:
-            raise Refused(503, "the lake cannot be written", 30) from None
-        return JSONResponse({"status": result})
+        return JSONResponse({"status": await waiting.result()})
 
     return app
 
