@@ -73,7 +73,7 @@ bench: $(VENV)/ok  ## Benchmarks: ratios to the obvious alternative, into data/b
 lock:  ## Resolve pyproject.toml into requirements/dev.lock
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
-	  --group dev --extra cdc --extra http --extra kafka --extra lineage --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
+	  --group dev --extra cdc --extra http --extra kafka --extra lineage --extra s3 --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove what was built, the lake included
 	rm -rf data target logs dbt_packages

@@ -20,9 +20,10 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 
 from lakebed.erase.hashing import session_values
-from lakebed.errors import explain
+from lakebed.errors import UserError, explain
 from lakebed.keep import Keeper, keeper_of, keeping
 from lakebed.lake import catalogue_file, load_extensions
+from lakebed.store import reach
 
 #: What dbt sends, after its own comment.
 COMMIT = re.compile(r"\s*(/\*.*?\*/\s*)*commit\s*;?\s*", re.IGNORECASE | re.DOTALL)
@@ -34,6 +35,11 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
     def configure_connection(self, conn: Any) -> None:
         load_extensions(conn)
         keepers = []
+        try:
+            for attachment in self.creds.attach or []:
+                reach(conn, str((attachment.options or {}).get("data_path", "")))
+        except UserError as error:
+            raise DbtRuntimeError(str(error)) from None
         for attachment in self.creds.attach or []:
             catalogue = catalogue_file(attachment.path)
             if catalogue:

@@ -67,6 +67,20 @@ def explain(error: BaseException) -> str | None:
             f"The catalogue's PostgreSQL cannot be reached ({_first_line(cause)}): check "
             "LAKEBED_POSTGRES, and that the server runs."
         )
+    if refused := re.search(r"to URL (s3://\S+): .*\(HTTP code (\d+)\)\s*(.*)", text, re.DOTALL):
+        cause = _first_line(refused[3]) if refused[3].strip() else f"HTTP code {refused[2]}"
+        return f"The object store did not take or give {refused[1]} ({cause.rstrip('.')})." + (
+            " Check the key that AWS's variables or files give, and its rights."
+            if refused[2] in ("401", "403")
+            else " Check LAKEBED_STORE, and that the bucket is there."
+            if refused[2] == "404"
+            else ""
+        )
+    if away := re.search(r"(.*) error for HTTP \w+ to '(\w+://[^/']+)", text):
+        return (
+            f"The object store {away[2]} cannot be reached ({away[1].split(': ')[-1]}): check "
+            "AWS_ENDPOINT_URL, and that it runs."
+        )
     if "Transaction conflict" in text:
         return (
             "Another writer changed the same tables first, so this one was rolled back. Run the "

@@ -22,6 +22,7 @@ from lakebed.errors import UserError
 from lakebed.lake import load_extensions
 from lakebed.spark.cluster import running
 from lakebed.spark.settings import connect_session, session
+from lakebed.store import reach
 
 #: What a run writes about itself differs from run to run.
 OF_A_RUN = ("table_checks", "table_profiles", "positions")
@@ -66,6 +67,7 @@ def compare(home: Path) -> tuple[int, list[Difference]]:
     """
     with _spark(home / "spark") as spark, duckdb.connect() as lake:
         load_extensions(lake)
+        reach(lake, os.environ.get("LAKEBED_STORE", ""))
         lake.execute("set timezone = 'UTC'")
         lake.execute(f"attach 'ducklake:{home / 'catalog.ducklake'}' as lake (read_only)")
         here, there = set(_duckdb_tables(lake)), set(_spark_tables(spark))
@@ -147,7 +149,8 @@ def _compare_table(lake: duckdb.DuckDBPyConnection, spark: Any, name: str) -> li
 
 
 def parity(project: Path, home: Path, as_of: str | None = None) -> tuple[int, list[Difference]]:
-    """Build everything on both engines, afresh in `home`, and compare."""
+    """Build everything on both engines, afresh in `home` and nowhere else, and compare."""
+    os.environ.pop("LAKEBED_STORE", None)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     now = as_of or datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

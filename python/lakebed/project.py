@@ -13,6 +13,7 @@ import yaml
 from lakebed.errors import LakeLocked, UserError, explain
 from lakebed.lake import catalogue_file, load_extensions
 from lakebed.rendering import render_data
+from lakebed.store import reach
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class Lake:
     def shared(self) -> bool:
         """Whether several processes can have it open at once; a catalogue file is for one."""
         return catalogue_file(self.path) is None
+
+    @property
+    def files(self) -> str:
+        """Where its files are, as the profile says: a folder, or a place in an object store."""
+        return str(self.options.get("data_path", ""))
+
+    def prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Load what it takes to attach the lake, and to reach its files. Raises UserError."""
+        load_extensions(connection)
+        reach(connection, self.files)
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Attach it for writing, as dbt does; a lake that is not there yet is made.
@@ -68,7 +79,7 @@ class Lake:
             )
         connection = duckdb.connect()
         try:
-            load_extensions(connection)
+            self.prepare(connection)
             connection.execute("set timezone = 'UTC'")
             path = self.path.replace("'", "''")
             connection.execute(f"attach '{path}' as \"{self.alias}\" (read_only)")

@@ -10,9 +10,19 @@ from typing import Any
 
 from lakebed.errors import UserError
 
-#: What nearly every file has, and all it has: a variable, perhaps with a default, as text.
+#: What nearly every file has, and all it has: a variable, perhaps with a default, as text, or as
+#: another variable with one.
+_NAME, _TEXT = r"env_var\(\s*['\"](?P<{}>\w+)['\"]\s*", r"['\"](?P<{}>[^'\"\\{{}}]*)['\"]\s*"
 _PLAIN = re.compile(
-    r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*(?:,\s*(['\"])(?P<default>[^'\"\\{}]*)\3\s*)?\)\s*\}\}"
+    r"\{\{\s*"
+    + _NAME.format("name")
+    + "(?:,\\s*(?:"
+    + _TEXT.format("default")
+    + "|"
+    + _NAME.format("second")
+    + r",\s*"
+    + _TEXT.format("last")
+    + r"\)\s*))?\)\s*\}\}"
 )
 _JINJA = ("{{", "{%", "{#")
 
@@ -49,6 +59,8 @@ def _plain(data: Any) -> Any:
 
 def _value(found: re.Match[str]) -> str:
     value = os.environ.get(found["name"], found["default"])
+    if value is None and found["second"]:
+        value = os.environ.get(found["second"], found["last"])
     if value is None:
         raise _NeedsDbt  # which says what is missing
     return value

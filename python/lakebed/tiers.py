@@ -23,11 +23,12 @@ from typing import Any
 import duckdb
 
 from lakebed.dbt import Project, answer
-from lakebed.erase.ducklake import data_folder, open_writer
+from lakebed.erase.ducklake import data_place, open_writer
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
 from lakebed.project import Lake
+from lakebed.store import is_object_store
 
 PATTERNS = ["pat-storage-tiering"]
 
@@ -171,7 +172,7 @@ def files(connection: duckdb.DuckDBPyConnection, lake: Lake, policy: Policy) -> 
     connection.execute("create or replace temp table aged (table_id bigint, column_id bigint)")
     if chosen:
         connection.executemany("insert into aged values (?, ?)", chosen)
-    root = data_folder(connection, lake)
+    root = data_place(connection, lake)
     rows = connection.execute(
         f"""
         select
@@ -199,7 +200,7 @@ def files(connection: duckdb.DuckDBPyConnection, lake: Lake, policy: Policy) -> 
             and schemas.end_snapshot is null
         order by 1
         """,
-        [f"{root}/" if not str(root).endswith("/") else str(root)],
+        [root if root.endswith("/") else f"{root}/"],
     ).fetchall()
     result = []
     for number, table, schema, own, own_relative, path, relative, size, newest in rows:
@@ -274,7 +275,13 @@ def move(
             "rules of an object store with `lakebed tier lifecycle`."
         )
     with _open(lake, patience) as connection:
-        root = data_folder(connection, lake).resolve()
+        place = data_place(connection, lake)
+    if is_object_store(place):
+        raise UserError(
+            f"The lake's files are in {place}, where objects stay and change their class: print "
+            "the rules for that with `lakebed tier lifecycle`."
+        )
+    root = Path(place).resolve()
     for tier in policy.tiers:
         if tier.place and (
             tier.place.resolve().is_relative_to(root) or root.is_relative_to(tier.place.resolve())

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import warm
 from lakebed.lake import load_extensions
+from lakebed.store import reach
 
 REPO = Path(__file__).parents[2]
 #: Layers whose tables must come out the same, whatever happened on the way.
@@ -86,6 +87,7 @@ class Lakehouse:
     def connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         load_extensions(connection)
+        reach(connection, self.env.get("LAKEBED_STORE", ""))
         catalogue = self.home / "lake" / "catalog.ducklake"
         connection.execute(f"attach 'ducklake:{catalogue}' as lakebed (read_only); use lakebed")
         return connection
@@ -133,6 +135,7 @@ class TeamLakehouse(Lakehouse):
     def connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         load_extensions(connection)
+        reach(connection, self.env.get("LAKEBED_STORE", ""))
         path = self.env["LAKEBED_POSTGRES"]
         connection.execute(f"attach 'ducklake:postgres:{path}' as lakebed (read_only); use lakebed")
         return connection

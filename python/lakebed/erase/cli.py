@@ -117,7 +117,7 @@ def verify(
 
     Example: lakebed erase verify customer HH-93f2a --value ada@example.org
     """
-    from lakebed.erase import delta
+    from lakebed.erase import delta, ducklake
     from lakebed.erase import request as requests
     from lakebed.erase.scan import scan
 
@@ -129,12 +129,13 @@ def verify(
     values = [*(value or []), *(key for key in request.keys if len(key) >= 8 and not key.isdigit())]
     looked = "no value to look for byte by byte"
     if values:
-        places = {*_folders(_lake(project)), *filter(None, [request.landing])}
+        lake = _lake(project)
+        places = {*_folders(lake), *filter(None, [request.landing])}
         places |= set(delta.folders(requests.locations(project, request)))
         folders = sorted(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
         )
-        files, traces = scan(folders, values)
+        files, traces = scan(folders, values, ducklake.objects(lake) if lake else ())
         left += [f"{trace.path}: {trace.how}" for trace in traces]
         looked = f"{len(values)} values looked for in {files} files"
     if left:

@@ -8,14 +8,17 @@ be killed and run again.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
 from lakebed.errors import LakeLocked, UserError, explain
-from lakebed.lake import catalogue_file, load_extensions
+from lakebed.lake import catalogue_file
 from lakebed.project import Lake
+from lakebed.store import is_object_store
 
 _FRESH = ".erasing"
 
@@ -26,7 +29,7 @@ def open_writer(lake: Lake) -> duckdb.DuckDBPyConnection:
         raise UserError(f"There is no lake yet at {lake.place}: run `dbt build` first.")
     connection = duckdb.connect()
     try:
-        load_extensions(connection)
+        lake.prepare(connection)
         path = lake.path.replace("'", "''")
         connection.execute(f"attach '{path}' as \"{lake.alias}\"")
         connection.execute(f'use "{lake.alias}"')
@@ -58,10 +61,12 @@ def purge(lake: Lake) -> int:
         removed += connection.execute(
             f"select * from ducklake_delete_orphaned_files({name}, cleanup_all => true)"
         ).fetchall()
-        data = data_folder(connection, lake)
-    _remove_empty_folders(data)
+        data = data_place(connection, lake)
+    if not is_object_store(data):
+        _remove_empty_folders(Path(data))
     for path, *_ in removed:
-        _remove_if_empty(Path(path).parent)
+        if not is_object_store(path):
+            _remove_if_empty(Path(path).parent)
     if file := catalogue_file(lake.path):
         renew(file)
     return len(removed)
@@ -85,29 +90,50 @@ def renew(catalogue: Path) -> None:
 
 
 def folders(lake: Lake) -> list[Path]:
-    """Where the lake's bytes lie: the folder of its data, those of tiers, and its catalogue's."""
+    """Where the lake's bytes lie on this machine: the folder of its data, those of tiers, and its
+    catalogue's."""
     with open_writer(lake) as connection:
-        found = {data_folder(connection, lake).resolve()}
+        data = data_place(connection, lake)
+        found = set() if is_object_store(data) else {Path(data).resolve()}
         # Files of tiers, and copies on their way there or back (lakebed/tiers.py).
         elsewhere = " union ".join(
             f'select path from "__ducklake_metadata_{lake.alias}".{table}'
             " where not path_is_relative"
             for table in ("ducklake_data_file", "ducklake_files_scheduled_for_deletion")
         )
-        paths = (Path(path) for (path,) in connection.execute(elsewhere).fetchall())
+        listed = [path for (path,) in connection.execute(elsewhere).fetchall()]
+        paths = (Path(path) for path in listed if not is_object_store(path))
         found |= {path.parent.resolve() for path in paths if path.parent.is_dir()}
     if file := catalogue_file(lake.path):
         found.add(file.parent.resolve())
     return sorted(f for f in found if not any(f != g and f.is_relative_to(g) for g in found))
 
 
-def data_folder(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Path:
-    """The folder of the lake's data files."""
+def objects(lake: Lake) -> Iterator[tuple[str, Path]]:
+    """Each object of a lake in an object store: its name, and a copy of it that goes when the next
+    one is asked for. Old versions that the store itself keeps are not seen."""
+    with open_writer(lake) as connection:
+        place = data_place(connection, lake)
+        if not is_object_store(place):
+            return
+        names = connection.execute("select file from glob(?)", [f"{place}**"]).fetchall()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "object"
+            for (name,) in names:
+                (content,) = connection.execute(
+                    "select content from read_blob(?)", [name]
+                ).fetchone() or (b"",)
+                copy.write_bytes(content)
+                yield name, copy
+
+
+def data_place(connection: duckdb.DuckDBPyConnection, lake: Lake) -> str:
+    """The folder of the lake's data files, or its place in an object store."""
     (path,) = connection.execute(
         f'select value from "__ducklake_metadata_{lake.alias}".ducklake_metadata'
         " where key = 'data_path' and scope is null"
     ).fetchone() or ("",)
-    return Path(path)
+    return str(path)
 
 
 def _quoted(path: Path) -> str:

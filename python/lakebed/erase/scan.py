@@ -23,8 +23,11 @@ class Trace:
     how: str
 
 
-def scan(folders: Iterable[Path], values: Sequence[str]) -> tuple[int, list[Trace]]:
-    """Number of files looked at, and the traces of any of `values`.
+def scan(
+    folders: Iterable[Path], values: Sequence[str], objects: Iterable[tuple[str, Path]] = ()
+) -> tuple[int, list[Trace]]:
+    """Number of files looked at, and the traces of any of `values`; `objects` are names of what is
+    elsewhere, with copies to look into.
 
     Looks at names; at raw bytes as UTF-8 and UTF-16; inside gzip; in every column, partition value
     and statistic of Parquet (pages are decompressed); in every table of DuckDB files.
@@ -34,13 +37,21 @@ def scan(folders: Iterable[Path], values: Sequence[str]) -> tuple[int, list[Trac
     files = 0
     for folder in folders:
         for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
-            if any(value in path.name or _percent(value) in path.name for value in values):
+            if _named(path.name, values):
                 found.add(Trace(str(path), "name"))
             if not path.is_file():
                 continue
             files += 1
             found |= {Trace(str(path), how) for how in _traces(path, needles, values)}
+    for name, copy in objects:
+        files += 1
+        found |= {Trace(name, "name")} if _named(name, values) else set()
+        found |= {Trace(name, how) for how in _traces(copy, needles, values)}
     return files, sorted(found)
+
+
+def _named(name: str, values: Sequence[str]) -> bool:
+    return any(value in name or _percent(value) in name for value in values)
 
 
 def _forms(value: str) -> Iterator[bytes]:

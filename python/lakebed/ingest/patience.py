@@ -35,6 +35,11 @@ _BUSY = (
     "could not serialize access",
     "deadlock detected",
     "the database system is",  # starting up, shutting down
+    # An object store that is away or overloaded: files are written before the commit, and so there
+    # was none.
+    " error for HTTP ",
+    "(HTTP code 429)",
+    "(HTTP code 5",
     # Two processes make a new catalogue at once: the other one's is there at the next try.
     "pg_type_typname_nsp_index",
     'relation "ducklake_metadata" already exists',

@@ -28,6 +28,7 @@ from lakebed.spark.settings import (
     lake_settings,
     remove_torn_tables,
     spark_jars,
+    warehouse,
 )
 
 STATE = "cluster.json"
@@ -174,7 +175,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _driver_settings(home: Path, connect: int, table_format: str) -> dict[str, str]:
-    jars = spark_jars(table_format)
+    jars = spark_jars(table_format, warehouse(home))
     return {
         "spark.jars": jars,
         # The Thrift server's threads do not look where `spark.jars` are loaded.

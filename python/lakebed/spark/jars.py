@@ -20,6 +20,15 @@ PACKAGES = {
     "delta": ("io.delta:delta-spark_2.13:4.0.0",),
     "iceberg": ("org.apache.iceberg:iceberg-spark-runtime-4.0_2.13:1.11.0",),
 }
+#: Hadoop's file system for S3, in the version of Spark's own Hadoop, with the parts of AWS's SDK
+#: that it uses; the bundle that it asks for is all of AWS, half a gigabyte. Later SDKs send
+#: checksums that servers other than AWS's may refuse.
+S3 = (
+    "org.apache.hadoop:hadoop-aws:3.4.1",
+    "software.amazon.awssdk:s3:2.29.52",
+    "software.amazon.awssdk:s3-transfer-manager:2.29.52",
+    "software.amazon.awssdk:sts:2.29.52",
+)
 #: Apache Kafka itself; the tests of `lakebed stream` run it.
 KAFKA = ("org.apache.kafka:kafka_2.13:3.9.1",)
 
@@ -36,6 +45,14 @@ _DEPENDENCY = (
 _HAS_SPARK = (
     "<exclusion><groupId>org.apache.spark</groupId><artifactId>*</artifactId></exclusion>"
     "<exclusion><groupId>org.scala-lang</groupId><artifactId>*</artifactId></exclusion>"
+)
+S3_EXCLUSIONS = _HAS_SPARK + "".join(
+    f"<exclusion><groupId>{group}</groupId><artifactId>{artifact}</artifactId></exclusion>"
+    for group, artifact in (
+        ("software.amazon.awssdk", "bundle"),
+        ("org.apache.hadoop", "hadoop-client-api"),
+        ("org.slf4j", "*"),
+    )
 )
 
 

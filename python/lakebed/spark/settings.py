@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lakebed.errors import UserError
-from lakebed.spark.jars import fetch, known_format
+from lakebed.spark.jars import S3, S3_EXCLUSIONS, fetch, fetch_packages, known_format
+from lakebed.store import is_object_store, spark_settings
 
 OLDEST_JAVA = 17
 NOT_INSTALLED = "Spark is not installed: pip install 'lakebed[spark]'."
@@ -65,9 +66,20 @@ def spark_home() -> Path:
     return Path(os.environ.get("LAKEBED_HOME") or "data/lake") / "spark"
 
 
-def spark_jars(table_format: str) -> str:
-    """The jars of a table format, as the setting `spark.jars` wants them. Raises UserError."""
-    return ",".join(map(str, fetch(table_format)))
+def warehouse(home: Path) -> str:
+    """Where the files of tables are: LAKEBED_STORE/spark/warehouse, else below `home`."""
+    if place := os.environ.get("LAKEBED_STORE"):
+        return f"{place}/spark/warehouse"
+    return str(home / "warehouse")
+
+
+def spark_jars(table_format: str, place: str = "") -> str:
+    """The jars of a table format, and of the store that `place` is in, as the setting `spark.jars`
+    wants them. Raises UserError."""
+    found = fetch(table_format)
+    if is_object_store(place):
+        found = found + fetch_packages(S3, "s3", S3_EXCLUSIONS)
+    return ",".join(map(str, found))
 
 
 def session_settings(home: Path, table_format: str | None = None) -> dict[str, str]:
@@ -81,7 +93,7 @@ def session_settings(home: Path, table_format: str | None = None) -> dict[str, s
     table_format = format_of_lake(home, table_format)
     return {
         "spark.master": "local[*]",
-        "spark.jars": spark_jars(table_format),
+        "spark.jars": spark_jars(table_format, warehouse(home)),
         "spark.driver.memory": "3g",
         "spark.ui.showConsoleProgress": "false",
         **driver_settings(home),
@@ -181,10 +193,12 @@ def lake_settings(home: Path, table_format: str) -> dict[str, str]:
             "spark.sql.requireAllClusterKeysForCoPartition": "false",
         },
     }
+    place = warehouse(home)
     return {
         **formats[table_format],
+        **(spark_settings(place) if is_object_store(place) else {}),
         "spark.sql.catalog.spark_catalog": CATALOGUES[table_format],
-        "spark.sql.warehouse.dir": str(home / "warehouse"),
+        "spark.sql.warehouse.dir": place,
         "spark.hadoop.javax.jdo.option.ConnectionURL": (
             f"jdbc:derby:;databaseName={home / 'metastore'};create=true"
         ),
@@ -205,7 +219,8 @@ def remove_torn_tables(home: Path) -> None:
     """Folders of Delta tables that a killed driver began and never committed.
 
     Delta refuses to make a table where such a folder is. Call it only when this driver holds the
-    metastore: another's table may be about to be committed.
+    metastore: another's table may be about to be committed. (In an object store a file is there
+    whole, or not at all.)
     """
     for log in (home / "warehouse").glob("*.db/*/_delta_log"):
         if not any(file.suffix in (".json", ".parquet") for file in log.iterdir()):

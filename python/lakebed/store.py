@@ -1,0 +1,104 @@
+"""Lakes whose files are in an object store: S3, or a server that speaks it.
+
+`LAKEBED_STORE` (`s3://bucket/folder`) says where; who we are and where the server is, the variables
+and files of AWS's own tools say, the same on both engines: AWS_PROFILE, AWS_ACCESS_KEY_ID,
+AWS_ENDPOINT_URL, AWS_REGION, a machine's role. The catalogue stays where it is.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+import duckdb
+from duckdb_extensions import import_extension
+
+from lakebed.errors import UserError
+
+#: What AWS itself calls it when nothing is said; a store of one's own takes any.
+REGION = "us-east-1"
+#: The extensions of DuckDB that S3 needs: the file system, and where AWS's tools find keys.
+EXTENSIONS = ("httpfs", "aws")
+
+
+def is_object_store(place: str) -> bool:
+    """Whether a path is in an object store."""
+    return "://" in place
+
+
+def check_store(place: str) -> None:
+    """Raises UserError for a store that is not known."""
+    parts = urlsplit(place)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise UserError(f"LAKEBED_STORE is s3://bucket/folder, or a folder, not {place!r}.")
+
+
+def endpoint() -> str | None:
+    """The URL of the S3 server that is not AWS's."""
+    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    if url is not None and urlsplit(url).scheme not in ("http", "https"):
+        raise UserError(f"AWS_ENDPOINT_URL is http://host:port or https://host, not {url!r}.")
+    return url
+
+
+def region() -> str | None:
+    """The region that was chosen; of a server of one's own it is any."""
+    given = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    return given or (REGION if endpoint() else None)
+
+
+def reach(connection: duckdb.DuckDBPyConnection, place: str) -> None:
+    """Let DuckDB read and write `place`; a folder needs nothing. Raises UserError when the packages
+    of the extra `s3` are missing, or no key is found."""
+    if not is_object_store(place):
+        return
+    check_store(place)
+    for name in EXTENSIONS:
+        try:
+            connection.load_extension(name)
+        except duckdb.Error:
+            try:
+                import_extension(name)
+            except ImportError as error:
+                raise UserError(
+                    f"A lake in {place} needs packages more: pip install 'lakebed[s3]'."
+                ) from error
+            connection.load_extension(name)
+    settings = {"type": "s3", "provider": "credential_chain", "refresh": "auto"}
+    if chosen := region():
+        settings["region"] = chosen
+    if url := endpoint():
+        parts = urlsplit(url)
+        settings |= {
+            "endpoint": parts.netloc + parts.path.rstrip("/"),
+            "url_style": "path",
+            "use_ssl": str(parts.scheme == "https").lower(),
+        }
+    listed = ", ".join(f"{name} '{value}'" for name, value in settings.items())
+    try:
+        connection.execute(f"create or replace secret lakebed_store ({listed})")
+    except duckdb.Error as error:
+        if "Secret Validation Failure" not in str(error):
+            raise
+        raise UserError(
+            f"No key for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
+            "or run where a role gives one."
+        ) from error
+
+
+def spark_settings(place: str) -> dict[str, str]:
+    """What Spark needs to reach `place`; the same variables count. Raises UserError."""
+    check_store(place)
+    settings = {
+        # One name for one place on both engines.
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.fs.s3a.aws.credentials.provider": (
+            "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+        ),
+    }
+    if url := endpoint():
+        settings["spark.hadoop.fs.s3a.endpoint"] = url
+        settings["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    if chosen := region():
+        settings["spark.hadoop.fs.s3a.endpoint.region"] = chosen
+    return settings

@@ -1,0 +1,225 @@
+"""A lake in an object store has the rows that one on a disk has, whatever happens to the store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pytest
+import shop
+import yaml
+from conftest import FAULTS
+from harness import NAME
+from lakebed.errors import explain
+from lakebed.ingest.patience import PERMANENT, TRANSIENT, classify
+from lakebed.lake import load_extensions
+from lakebed.store import reach
+from lakehouse import Lakehouse, TeamLakehouse
+from objects import ObjectStore
+from test_webhook import post, serving
+
+PROVES = ["pat-medallion-lakehouse"]
+
+DELIVERIES = ("2017-01-02", "2017-01-04")
+LAND = ("--promotion-weeks", "1", *FAULTS)
+NO_TESTS = ("--exclude", "resource_type:test", "resource_type:unit_test")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """It runs; and AWS's variables say where, and who we are."""
+    objects = ObjectStore(tmp_path_factory.mktemp("objects"))
+    objects.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in objects.environment.items():
+                patch.setenv(name, value)
+            yield objects
+    finally:
+        objects.kill()
+
+
+@pytest.fixture(scope="module")
+def built(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:  # noqa: ARG001
+    """A lake in the store, of two deliveries."""
+    lakehouse = Lakehouse(tmp_path_factory.mktemp("built"), {"LAKEBED_STORE": place()})
+    for day in DELIVERIES:
+        lakehouse.land("--until", day, *LAND)
+        lakehouse.dbt("build", *NO_TESTS)
+    return lakehouse
+
+
+def place() -> str:
+    return f"s3://lake/{uuid.uuid4().hex[:8]}"
+
+
+def names(lakehouse: Lakehouse) -> set[str]:
+    """Of the objects of a lake."""
+    with lakehouse.connect() as connection:
+        found = connection.execute(
+            "select file from glob(?)", [f"{lakehouse.env['LAKEBED_STORE']}/**"]
+        )
+        return {name for (name,) in found.fetchall()}
+
+
+def test_the_rows_of_a_lake_on_a_disk(built: Lakehouse, tmp_path: Path) -> None:
+    disk = Lakehouse(tmp_path)
+    for day in DELIVERIES:
+        disk.land("--until", day, *LAND)
+        disk.dbt("build", *NO_TESTS)
+    there, here = built.hashes(), disk.hashes()
+    for found in (there, here):
+        found.pop("bronze.landing__files")  # when each file was written
+    assert there == here
+    assert [*built.home.rglob("*.parquet")] == []
+    objects = names(built)
+    assert len([name for name in objects if name.endswith(".parquet")]) > 40
+    assert all(name.startswith(f"{built.env['LAKEBED_STORE']}/files/") for name in objects)
+    assert "household_summary" in built.run("lakebed", "status").stdout
+
+
+@pytest.mark.spark
+@pytest.mark.usefixtures("spark")
+def test_the_same_rows_on_spark(built: Lakehouse, tmp_path: Path) -> None:
+    """In the same store, with the same variables."""
+    chosen = ("build", "--select", "+dim_products", *NO_TESTS)
+    lakehouse = Lakehouse(tmp_path, {**built.env, "LAKEBED_STORE": place()})
+    lakehouse.land("--until", DELIVERIES[0], *LAND)
+    lakehouse.dbt(*chosen)
+    lakehouse.dbt(*chosen, "--target", "spark_local")
+    compared = lakehouse.run(
+        "lakebed", "parity", "--keep", "--home", str(lakehouse.home / "lake"), check=False
+    )
+    assert compared.returncode == 0, compared.stdout
+    assert ", 0 different." in compared.stdout
+    assert int(compared.stdout.split()[0]) >= 4
+    assert [*lakehouse.home.rglob("*.parquet")] == []
+    tables = {name.split("/warehouse/")[1] for name in names(lakehouse) if "/warehouse/" in name}
+    assert any(name.startswith("gold.db/dim_products/_delta_log/") for name in tables)
+
+
+def test_old_objects_go(store: ObjectStore, tmp_path: Path) -> None:  # noqa: ARG001
+    lakehouse = Lakehouse(tmp_path, {"LAKEBED_STORE": place()})
+    for day in DELIVERIES:
+        lakehouse.land("--until", day, *LAND)
+        lakehouse.dbt("build", "--select", "+dim_products", *NO_TESTS)
+    before, rows = names(lakehouse), lakehouse.hashes()
+    lakehouse.dbt("run-operation", "optimize", "--args", "{relation: ops.positions}")
+    later = "2099-01-01 00:00:00"
+    lakehouse.dbt("run-operation", "expire", "--args", "{keep_days: 7}", as_of=later)
+    assert before - names(lakehouse)
+    assert lakehouse.hashes() == rows
+
+
+def test_what_was_acknowledged_is_there(store: ObjectStore, team: TeamLakehouse) -> None:
+    """The store is killed under a server of webhooks: it says 503, and goes on when it is back."""
+    team.env["LAKEBED_STORE"] = place()
+    body = json.dumps({"id": 1, "text": "x" * 20_000})
+    with serving(team, patience=0.5) as (_, client):
+        answers: list[int] = []
+
+        def insist(name: str) -> None:
+            while True:
+                answers.append(post(client, name, body).status_code)
+                if answers[-1] == 200:
+                    return
+                time.sleep(0.2)
+
+        def kill() -> None:
+            for _ in range(3):
+                time.sleep(1)
+                store.kill()
+                time.sleep(1.5)
+                store.start()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        sent = []
+        with ThreadPoolExecutor(4) as pool:
+            while killer.is_alive():
+                some = [uuid.uuid4().hex for _ in range(8)]
+                sent += some
+                list(pool.map(insist, some))
+        killer.join()
+    assert {200, 503} == set(answers)
+    rows = team.query("select _key from bronze.shop__orders")
+    assert sorted(key for (key,) in rows) == sorted(sent)
+
+
+def test_nothing_of_an_erased_person_is_left(store: ObjectStore, tmp_path: Path) -> None:  # noqa: ARG001
+    """In the store; of a profile that names it itself."""
+    project, where = shop.project(tmp_path / "shop"), place()
+    profiles = yaml.safe_load((project.folder / "profiles.yml").read_text())
+    (output,) = profiles[NAME]["outputs"].values()
+    output["attach"][0]["options"]["data_path"] = f"{where}/files/"
+    project.write("profiles.yml", yaml.safe_dump(profiles))
+    shop.fill(project, builds=1)
+    values = [word for value in shop.IDENTIFYING for word in ("--value", value)]
+    found = shop.erase(project, "verify", "customer", shop.ADA, *values, check=False).stderr
+    assert f"{where}/files/main_snapshots/snap_customers/" in found
+    assert "inside Parquet" in found
+    shop.erase(project, "run", "customer", shop.ADA)
+    done = shop.erase(project, "verify", "customer", shop.ADA, *values).stdout
+    assert "Nothing is left" in done
+    with duckdb.connect() as connection:
+        load_extensions(connection)
+        reach(connection, where)
+        objects = connection.execute(
+            "select filename, content from read_blob(?)", [f"{where}/**"]
+        ).fetchall()
+    assert len(objects) > 3
+    assert [name for name, content in objects if shop.ADA.encode() in content] == []
+
+
+def test_what_a_person_reads(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """Of a store that refuses, and of one that is away."""
+
+    def said(where: str) -> str:
+        with duckdb.connect() as connection:
+            load_extensions(connection)
+            reach(connection, where)
+            with pytest.raises(duckdb.Error) as raised:
+                connection.execute(f"copy (select 1) to '{where}/a.parquet'")
+        line = explain(raised.value) or ""
+        assert classify(raised.value) == (TRANSIENT if "reached" in line else PERMANENT)
+        return line
+
+    where = place()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    refused = said(where)
+    assert refused.startswith(f"The object store did not take or give {where}/a.parquet (Signature")
+    assert refused.endswith(" Check the key that AWS's variables or files give, and its rights.")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    away = "The object store http://127.0.0.1:9 cannot be reached (Could not connect to server): "
+    assert said(where) == f"{away}check AWS_ENDPOINT_URL, and that it runs."
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect to server"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:9"}, "AWS_ENDPOINT_URL is http://host:port"),
+        ({"LAKEBED_STORE": "gs://lake/one"}, "LAKEBED_STORE is s3://bucket/folder"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "No key for s3://"),
+    ],
+)
+def test_mistakes_are_one_line(
+    store: ObjectStore,  # noqa: ARG001
+    tmp_path: Path,
+    settings: dict[str, str],
+    says: str,
+) -> None:
+    lakehouse = Lakehouse(tmp_path, {"LAKEBED_STORE": place(), **settings})
+    lakehouse.land("--until", DELIVERIES[0], *LAND)
+    done = lakehouse.dbt("run", "--select", "bronze_retail__products", check=False)
+    assert done.returncode
+    lines = [line for line in done.stdout.splitlines() if says in line]
+    assert lines, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
