@@ -76,9 +76,12 @@ def explain(error: BaseException) -> str | None:
             if refused[2] == "404"
             else ""
         )
-    if away := re.search(r"(.*) error for HTTP \w+ to '(\w+://[^/']+)", text):
+    if away := re.search(r"([^:]*?)(?: error)? for HTTP \w+ to '(\w+://[^/']+)", text):
+        cause = away[1].strip()
+        if re.search("HTTP 4(?!29)", cause):
+            return f"The object store {away[2]} refuses ({cause}): check the key, and its rights."
         return (
-            f"The object store {away[2]} cannot be reached ({away[1].split(': ')[-1]}): check "
+            f"The object store {away[2]} does not answer as it should ({cause}): check "
             "AWS_ENDPOINT_URL, and that it runs."
         )
     if "Transaction conflict" in text:

@@ -8,6 +8,7 @@ AWS_ENDPOINT_URL, AWS_REGION, a machine's role. The catalogue stays where it is.
 from __future__ import annotations
 
 import os
+from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -84,6 +85,19 @@ def reach(connection: duckdb.DuckDBPyConnection, place: str) -> None:
             f"No key for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
             "or run where a role gives one."
         ) from error
+
+
+def filesystem(place: str) -> tuple[Any, str]:
+    """The file system (of pyarrow) that a folder or a place in a store is in, and its path there.
+    Raises UserError."""
+    from pyarrow.fs import LocalFileSystem, S3FileSystem
+
+    if not is_object_store(place):
+        return LocalFileSystem(), place
+    check_store(place)
+    parts = urlsplit(endpoint() or "")
+    server = {"scheme": parts.scheme, "endpoint_override": parts.netloc} if parts.netloc else {}
+    return S3FileSystem(region=region(), **server), place.partition("://")[2]
 
 
 def spark_settings(place: str) -> dict[str, str]:

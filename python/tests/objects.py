@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import duckdb
+import pytest
 from lakebed.spark.cluster import free_ports
+from lakebed.store import reach
 
 KEY, SECRET = "lake-key", "lake-secret"
+BUCKET = "s3://lake"
 
 
 @dataclass
 class ObjectStore:
-    """`start`, `kill` (SIGKILL) and `start` again keep the objects; buckets make themselves."""
+    """`start`, `kill` (SIGKILL) and `start` again keep the objects; there is one bucket."""
 
     folder: Path
     ports: list[int] = field(default_factory=lambda: free_ports(8))
@@ -60,15 +64,20 @@ class ObjectStore:
                 stderr=log,
             )
         deadline = time.monotonic() + 60
-        while True:
-            try:
-                if httpx.get(self.url).status_code == 403:  # it knows that we are nobody
-                    return
-            except httpx.TransportError:
-                pass
+        while not self._takes_objects():
             assert self.process.poll() is None, (self.folder / "out.log").read_text()[-3000:]
             assert time.monotonic() < deadline, "the object store does not answer"
             time.sleep(0.2)
+
+    def _takes_objects(self) -> bool:
+        with pytest.MonkeyPatch.context() as patch, duckdb.connect() as connection:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            reach(connection, BUCKET)
+            with suppress(duckdb.Error):
+                connection.execute(f"copy (select 1) to '{BUCKET}/ready.parquet'")
+                return True
+            return False
 
     def kill(self) -> None:
         assert self.process

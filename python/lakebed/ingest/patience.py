@@ -38,6 +38,8 @@ _BUSY = (
     # An object store that is away or overloaded: files are written before the commit, and so there
     # was none.
     " error for HTTP ",
+    "returned HTTP 429",
+    "returned HTTP 5",
     "(HTTP code 429)",
     "(HTTP code 5",
     # Two processes make a new catalogue at once: the other one's is there at the next try.

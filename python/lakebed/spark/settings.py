@@ -13,7 +13,7 @@ from typing import Any
 
 from lakebed.errors import UserError
 from lakebed.spark.jars import S3, S3_EXCLUSIONS, fetch, fetch_packages, known_format
-from lakebed.store import is_object_store, spark_settings
+from lakebed.store import filesystem, is_object_store, spark_settings
 
 OLDEST_JAVA = 17
 NOT_INSTALLED = "Spark is not installed: pip install 'lakebed[spark]'."
@@ -219,12 +219,21 @@ def remove_torn_tables(home: Path) -> None:
     """Folders of Delta tables that a killed driver began and never committed.
 
     Delta refuses to make a table where such a folder is. Call it only when this driver holds the
-    metastore: another's table may be about to be committed. (In an object store a file is there
-    whole, or not at all.)
+    metastore: another's table may be about to be committed.
     """
-    for log in (home / "warehouse").glob("*.db/*/_delta_log"):
-        if not any(file.suffix in (".json", ".parquet") for file in log.iterdir()):
-            shutil.rmtree(log.parent)
+    from pyarrow.fs import FileSelector, FileType
+
+    files, root = filesystem(warehouse(home))
+
+    def listed(folder: str) -> list[Any]:
+        return list(files.get_file_info(FileSelector(folder, allow_not_found=True)))
+
+    for schema in listed(root):
+        for table in listed(schema.path) if schema.path.endswith(".db") else []:
+            log = f"{table.path}/_delta_log"
+            begun = files.get_file_info(log).type is FileType.Directory
+            if begun and not any(each.extension in ("json", "parquet") for each in listed(log)):
+                files.delete_dir(table.path)
 
 
 def check_java() -> None:
