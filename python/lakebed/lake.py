@@ -11,7 +11,12 @@ EXTENSIONS = ("ducklake", "postgres_scanner")
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load Lakebed's DuckDB extensions from their PyPI packages into `connection`."""
+    """Load Lakebed's DuckDB extensions from their PyPI packages into `connection`.
+
+    And no progress bar: where Python runs no file DuckDB takes it for a person at a prompt, and
+    writes one into the output of whatever takes two seconds.
+    """
+    connection.execute("set enable_progress_bar = false")
     for name in EXTENSIONS:
         try:
             connection.load_extension(name)

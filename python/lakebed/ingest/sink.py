@@ -299,10 +299,11 @@ class Sink:
                 connection.execute("commit")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        self._connection = duckdb.connect()
-        self.lake.prepare(self._connection)
-        self._connection.execute("set timezone = 'UTC'")
-        return self._connection
+        connection = duckdb.connect()
+        self.lake.prepare(connection)
+        connection.execute("set timezone = 'UTC'")
+        self._connection = connection
+        return connection
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables that are missing; one with other columns is somebody else's."""
