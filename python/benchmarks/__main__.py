@@ -23,6 +23,8 @@ NAMES = (
     "as_of",
     "scd2",
     "layout",
+    "joins",
+    "one_script",
     "engines",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"

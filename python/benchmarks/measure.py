@@ -39,7 +39,7 @@ class Result:
 
 
 def interleaved(
-    variants: Mapping[str, Callable[[], None]], repeats: int, warm_up: bool = True
+    variants: Mapping[str, Callable[[], object]], repeats: int, warm_up: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each variant; all of them once in a random order, then again, ..."""
     order = random.Random(1)
@@ -69,9 +69,9 @@ def compared(
     return Result(name, question, variants)
 
 
-def run(home: Path, *command: str, fail: bool = True) -> str:
-    """A command of the repository with a lake, a landing folder and a target in `home`."""
-    environment = {
+def environment(home: Path) -> dict[str, str]:
+    """Variables that put a lake, a landing folder and a target into `home`."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPO / "python"),
@@ -81,8 +81,12 @@ def run(home: Path, *command: str, fail: bool = True) -> str:
         "DBT_TARGET_PATH": str(home / "target"),
         "DBT_LOG_PATH": str(home / "logs"),
     }
+
+
+def run(home: Path, *command: str, fail: bool = True) -> str:
+    """A command of the repository with a lake, a landing folder and a target in `home`."""
     done = subprocess.run(
-        command, cwd=REPO, env=environment, capture_output=True, text=True, check=False
+        command, cwd=REPO, env=environment(home), capture_output=True, text=True, check=False
     )
     if done.returncode and fail:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")

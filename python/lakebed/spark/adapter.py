@@ -72,7 +72,10 @@ def _checked(connection: Any) -> Any:
     """A cluster of the other format is refused before anything is written to it."""
     if _own_sessions and connection.credentials.method == SparkConnectionMethod.SESSION:
         connection.handle.cursor().execute("show schemas")  # fails if another holds the metastore
-        remove_torn_tables(_own_sessions.pop())
+        try:
+            remove_torn_tables(_own_sessions.pop())
+        except UserError as error:
+            raise DbtRuntimeError(str(error)) from error
     if connection.credentials.method == SparkConnectionMethod.THRIFT:
         cursor = connection.handle.cursor()  # the handle itself: to close it ends the connection
         cursor.execute("set spark.sql.catalog.spark_catalog")

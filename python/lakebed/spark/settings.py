@@ -219,7 +219,8 @@ def remove_torn_tables(home: Path) -> None:
     """Folders of Delta tables that a killed driver began and never committed.
 
     Delta refuses to make a table where such a folder is. Call it only when this driver holds the
-    metastore: another's table may be about to be committed.
+    metastore: another's table may be about to be committed. Raises UserError when the tables
+    cannot be listed.
     """
     from pyarrow.fs import FileSelector, FileType
 
@@ -228,12 +229,15 @@ def remove_torn_tables(home: Path) -> None:
     def listed(folder: str) -> list[Any]:
         return list(files.get_file_info(FileSelector(folder, allow_not_found=True)))
 
-    for schema in listed(root):
-        for table in listed(schema.path) if schema.path.endswith(".db") else []:
-            log = f"{table.path}/_delta_log"
-            begun = files.get_file_info(log).type is FileType.Directory
-            if begun and not any(each.extension in ("json", "parquet") for each in listed(log)):
-                files.delete_dir(table.path)
+    try:
+        for schema in listed(root):
+            for table in listed(schema.path) if schema.path.endswith(".db") else []:
+                log = f"{table.path}/_delta_log"
+                begun = files.get_file_info(log).type is FileType.Directory
+                if begun and not any(each.extension in ("json", "parquet") for each in listed(log)):
+                    files.delete_dir(table.path)
+    except OSError as error:
+        raise UserError(f"The tables in {warehouse(home)} cannot be listed: {error}") from error
 
 
 def check_java() -> None:
