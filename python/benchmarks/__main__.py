@@ -24,7 +24,6 @@ NAMES = (
     "scd2",
     "layout",
     "joins",
-    "one_script",
     "engines",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"
