@@ -22,6 +22,7 @@ from pathlib import Path
 import duckdb
 
 from lakebed.ingest.patience import TRANSIENT, classify
+from lakebed.store import is_object_store
 
 PATTERNS = ["pat-exactly-once-transactional-sinks", "pat-retryable"]
 
@@ -121,7 +122,7 @@ def keeper_of(connection: duckdb.DuckDBPyConnection, alias: str) -> Keeper | Non
     an object store, whose own versions bring them back (docs/going-to-production.md)."""
     rows = connection.execute("select * from ducklake_settings(?)", [alias]).fetchall()
     ((catalogue, _, data),) = rows
-    return None if catalogue == "duckdb" or "://" in data else Keeper(Path(data))
+    return None if catalogue == "duckdb" or is_object_store(data) else Keeper(Path(data))
 
 
 def keeping(keeper: Keeper | None) -> AbstractContextManager[None]:

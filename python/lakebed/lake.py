@@ -18,12 +18,17 @@ def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
     """
     connection.execute("set enable_progress_bar = false")
     for name in EXTENSIONS:
-        try:
-            connection.load_extension(name)
-        except duckdb.Error:
-            # Not yet in DuckDB's extension folder: put the packaged one there.
-            import_extension(name)
-            connection.load_extension(name)
+        load_extension(connection, name)
+
+
+def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load one from its PyPI package. Raises ImportError when that is not installed."""
+    try:
+        connection.load_extension(name)
+    except duckdb.Error:
+        # Not yet in DuckDB's extension folder: put the packaged one there.
+        import_extension(name)
+        connection.load_extension(name)
 
 
 def catalogue_file(path: str) -> Path | None:

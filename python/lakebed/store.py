@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
-from duckdb_extensions import import_extension
 
 from lakebed.errors import UserError
+from lakebed.lake import load_extension
 
 #: What AWS itself calls it when nothing is said; a store of one's own takes any.
 REGION = "us-east-1"
@@ -54,17 +54,13 @@ def reach(connection: duckdb.DuckDBPyConnection, place: str) -> None:
     if not is_object_store(place):
         return
     check_store(place)
-    for name in EXTENSIONS:
-        try:
-            connection.load_extension(name)
-        except duckdb.Error:
-            try:
-                import_extension(name)
-            except ImportError as error:
-                raise UserError(
-                    f"A lake in {place} needs packages more: pip install 'lakebed[s3]'."
-                ) from error
-            connection.load_extension(name)
+    try:
+        for name in EXTENSIONS:
+            load_extension(connection, name)
+    except ImportError as error:
+        raise UserError(
+            f"A lake in {place} needs packages more: pip install 'lakebed[s3]'."
+        ) from error
     settings = {"type": "s3", "provider": "credential_chain", "refresh": "auto"}
     if chosen := region():
         settings["region"] = chosen

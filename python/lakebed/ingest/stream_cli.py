@@ -15,6 +15,14 @@ from lakebed.ingest.build import Command, Every, Rows, Select, building
 from lakebed.ingest.stop import graceful_stop
 from lakebed.options import ProfilesDir, ProjectDir, Target
 
+#: What a server is told, whatever it takes.
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+MetricsPort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1.")
+]
+FailAt = Annotated[str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")]
+
 
 def stream(
     config: Annotated[Path, typer.Argument(help="The stream's YAML file.")],
@@ -36,10 +44,7 @@ def stream(
     status_every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two lines of status.")
     ] = 10,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
-    ] = None,
+    metrics_port: MetricsPort = None,
     fail_at: Annotated[
         str | None,
         typer.Option(
@@ -141,15 +146,10 @@ def _report(work: Any, say: Any, done: threading.Event, every: float) -> None:
 
 def webhook(
     config: Annotated[Path, typer.Argument(help="The webhooks' YAML file.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8088,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
-    ] = None,
-    fail_at: Annotated[
-        str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8088,
+    metrics_port: MetricsPort = None,
+    fail_at: FailAt = None,
     target: Target = None,
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
@@ -171,15 +171,10 @@ def webhook(
 
 def gateway(
     config: Annotated[Path, typer.Argument(help="The gateway's YAML file.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8089,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Answer Prometheus on this port of 127.0.0.1."),
-    ] = None,
-    fail_at: Annotated[
-        str | None, typer.Option(help="For tests: die there, as in `lakebed stream`.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8089,
+    metrics_port: MetricsPort = None,
+    fail_at: FailAt = None,
     target: Target = None,
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
