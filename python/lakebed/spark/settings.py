@@ -160,6 +160,8 @@ def driver_settings(home: Path) -> dict[str, str]:
         "spark.ui.retainedJobs": "50",
         "spark.ui.retainedStages": "50",
         "spark.ui.retainedTasks": "1000",
+        # A build has hundreds of statements, of few forms; of 100 the next build finds none.
+        "spark.sql.codegen.cache.maxEntries": "1000",
         # A laptop's tables are small: 200 partitions would be 200 tiny tasks.
         "spark.sql.shuffle.partitions": "4",
         # And VACUUM lists the folders of a table with 10,000 tasks, each with a file of its own.
