@@ -130,6 +130,10 @@ def coverage(
 
 @app.command()
 def parity(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Compare these only, e.g. gold.fct_baskets."),
+    ] = None,
     home: Annotated[
         Path | None, typer.Option(help="Where to build; it is emptied. Default: data/parity.")
     ] = None,
@@ -149,8 +153,10 @@ def parity(
 
     project = project_folder(project_dir)
     folder = (home or project / "data" / "parity").resolve()
-    tables, found = engines.compare(folder) if keep else engines.parity(project, folder)
-    engines.show(Console(), tables, found)
+    if not keep:
+        engines.build_both(project, folder)
+    compared, found = engines.compare(folder, tables or ())
+    engines.show(Console(), compared, found)
     if found:
         raise typer.Exit(1)
 

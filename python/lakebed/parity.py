@@ -59,11 +59,12 @@ def build(project: Path, home: Path, target: str, as_of: str) -> None:
         raise UserError(f"dbt build on {target} failed:\n{done.stdout[-3000:]}{done.stderr[-500:]}")
 
 
-def compare(home: Path) -> tuple[int, list[Difference]]:
+def compare(home: Path, only: Sequence[str] = ()) -> tuple[int, list[Difference]]:
     """Compare the lakes of DuckDB (target local) and of Spark in `home`.
 
-    Spark is the cluster that runs there, else a session of this process. Returns the number of
-    tables, and what differs between them.
+    `only` names tables (schema.table); without it all are compared. Spark is the cluster that runs
+    there, else a session of this process. Returns the number of tables, and what differs between
+    them. Raises UserError when neither engine has a table of `only`.
     """
     with _spark(home / "spark") as spark, duckdb.connect() as lake:
         load_extensions(lake)
@@ -71,6 +72,10 @@ def compare(home: Path) -> tuple[int, list[Difference]]:
         lake.execute("set timezone = 'UTC'")
         lake.execute(f"attach 'ducklake:{home / 'catalog.ducklake'}' as lake (read_only)")
         here, there = set(_duckdb_tables(lake)), set(_spark_tables(spark))
+        if unknown := set(only) - here - there:
+            raise UserError(f"Neither engine has a table {', '.join(sorted(unknown))}.")
+        if only:
+            here, there = here & set(only), there & set(only)
         found = [Difference(name, "only on DuckDB") for name in sorted(here - there)]
         found += [Difference(name, "only on Spark") for name in sorted(there - here)]
         for name in sorted(here & there):
@@ -148,15 +153,14 @@ def _compare_table(lake: duckdb.DuckDBPyConnection, spark: Any, name: str) -> li
     return found
 
 
-def parity(project: Path, home: Path, as_of: str | None = None) -> tuple[int, list[Difference]]:
-    """Build everything on both engines, afresh in `home` and nowhere else, and compare."""
+def build_both(project: Path, home: Path, as_of: str | None = None) -> None:
+    """Build everything on both engines, afresh in `home` and nowhere else."""
     os.environ.pop("LAKEBED_STORE", None)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     now = as_of or datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     for target in ("local", "spark_local"):
         build(project, home, target, now)
-    return compare(home)
 
 
 def show(console: Console, tables: int, found: Sequence[Difference]) -> None:

@@ -157,23 +157,29 @@ SHARED: dict[str, set[str]] = {
     "parity": {"both"},
     "spark": {"cluster", "engine", "lake"},
     "iceberg": {"iceberg_cluster"},
-    "test_parity_iceberg": set(),  # modules that take long by themselves
-    "test_saas": set(),
+    "test_saas": set(),  # it takes long by itself
     "retail": {"whole_year", "clean", "faulty"},
     "kafka": {"broker"},
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def parameters(item: pytest.Item) -> list[object]:
+    return [*getattr(getattr(item, "callspec", None), "params", {}).values()]
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups, and -m the marks, in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for `pytest -n N --dist loadgroup`: modules of one expensive fixture together."""
+    for item in items:
+        if any(mark.args[0] in parameters(item) for mark in item.iter_markers("soak_on")):
+            item.add_marker(pytest.mark.soak)
     fixtures: dict[Path, set[str]] = {}
     for item in items:
         fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
     names = list(SHARED)
 
     def group(item: pytest.Item) -> str:
-        if "iceberg" in getattr(getattr(item, "callspec", None), "params", {}).values():
+        if "iceberg" in parameters(item):
             return "iceberg"
         used = fixtures[item.path]
         name = item.path.stem

@@ -275,6 +275,7 @@ def neglected(lake: Cluster | None, tmp_path: Path) -> Neglected:
     return Neglected(tmp_path / "project", lake)
 
 
+@pytest.mark.soak_on("iceberg")
 def test_a_neglected_lake_becomes_a_healthy_one(neglected: Neglected) -> None:
     project = neglected.project
     rows = neglected.hashes()

@@ -9,7 +9,7 @@ from conftest import FAULTS
 from lakebed.parity import compare
 from lakehouse import Lakehouse
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.spark, pytest.mark.soak, pytest.mark.timeout(1800)]
 PROVES = ["pat-idempotent", "pat-medallion-lakehouse"]
 
 BUILD = ("build", "--exclude", "resource_type:unit_test", "resource_type:test")

@@ -225,8 +225,8 @@ def test_a_history_of_random_changes(storage: Storage, long: bool) -> None:
     rng = random.Random(7)
     state = storage.state()
     history = {storage.version(): state}
-    short = storage.engine and not long  # a statement takes Spark a second
-    steps = 200 if long else 20 if storage.engine else 80
+    short = not long
+    steps = 200 if long else 15 if storage.engine else 40  # a statement takes Spark a second
     special = {
         steps // 5: "tag",
         2 * steps // 5: "optimize",
@@ -305,6 +305,7 @@ def test_many_small_files_become_few(storage: Storage) -> None:
     assert f"{storage.project.schema}.seen" not in everything
 
 
+@pytest.mark.soak_on("iceberg")
 def test_clustered_files_can_be_skipped(storage: Storage) -> None:
     """The share of files (row groups) whose least and greatest value let a value in."""
     table = f"{storage.project.schema}.kept"
@@ -388,6 +389,7 @@ def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> N
     storage.project.run("build")
 
 
+@pytest.mark.soak_on("iceberg")
 def test_mistakes_are_one_line_and_touch_nothing(storage: Storage) -> None:
     version, schema = storage.version(), storage.project.schema
     refused = storage.refused

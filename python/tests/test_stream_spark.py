@@ -215,6 +215,7 @@ def test_nobody_answers(
     assert "The cluster holds iceberg tables, and the build is for delta" in spark.run(code=1)
 
 
+@pytest.mark.soak
 def test_in_a_session(spark: None, tmp_path: Path, broker: Broker) -> None:  # noqa: ARG001
     clicks = broker.topic("clicks")
     send(broker, clicks, [("k", '{"id": 1}'), ("k", "{broken")])
