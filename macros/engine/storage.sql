@@ -257,7 +257,7 @@
     {%- do lakebed.ducklake_rewrite(relation, 'select * from ' ~ old ~ ' where ' ~ condition, where=condition) -%}
 {% endmacro %}
 
-{% macro expire_tables(days, tables) %}{{- return(adapter.dispatch('expire_tables', 'lakebed')(days, tables)) -}}{% endmacro %}
+{% macro expire_tables(days, tables, dry_run) %}{{- return(adapter.dispatch('expire_tables', 'lakebed')(days, tables, dry_run)) -}}{% endmacro %}
 
 {#- Versions of a DuckLake that ceased to be the present one more than some days ago, and have no tag: the
     last one that is older stays, since it is what the lake was on the first of these days. -#}
@@ -269,21 +269,21 @@
     {{- return(old) -}}
 {% endmacro %}
 
-{% macro duckdb__expire_tables(days, tables) %}
+{% macro duckdb__expire_tables(days, tables, dry_run) %}
     {%- if tables -%}
         {{ exceptions.raise_compiler_error("Lakebed: a DuckLake has one history for all its tables: expire takes no relation there.") }}
     {%- endif -%}
     {%- do lakebed.check_promise(days) -%}
     {%- set database = lakebed.text_literal(lakebed.tags().database) -%}
     {%- set old = lakebed.expirable_snapshots(days) -%}
-    {%- if old -%}
+    {%- if old and not dry_run -%}
         {%- do run_query('call ducklake_expire_snapshots(' ~ database ~ ', versions => [' ~ old | join(', ') ~ '])') -%}
     {%- endif -%}
     {%- do adapter.commit() -%}
     {#- A reader may still be in a file that was let go a moment ago. -#}
-    {%- set yesterday = ", older_than => (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '1 day')" -%}
+    {%- set yesterday = ", dry_run => " ~ dry_run | lower ~ ", older_than => (" ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '1 day')" -%}
     {%- set files = run_query('call ducklake_cleanup_old_files(' ~ database ~ yesterday).rows | length -%}
     {%- set files = files + run_query('call ducklake_delete_orphaned_files(' ~ database ~ yesterday).rows | length -%}
-    {%- do print(old | length ~ ' versions expired, ' ~ files ~ ' files removed') -%}
+    {%- do lakebed.say_expired(old | length, files, dry_run) -%}
 {% endmacro %}
 

@@ -36,7 +36,7 @@
     {%- do run_query('insert into ' ~ relation ~ ' replace where ' ~ condition ~ ' select * from ' ~ old ~ ' where ' ~ condition) -%}
 {% endmacro %}
 
-{% macro delta_expire(days, tables) %}
+{% macro delta_expire(days, tables, dry_run) %}
     {%- if load_relation(lakebed.tags()) -%}
         {%- set old = run_query('select table_schema, table_name, name from ' ~ lakebed.tags() ~ ' where tagged_at < ' ~ lakebed.as_of() ~ ' - make_interval(0, 0, 0, ' ~ days ~ ')').rows -%}
         {%- for table in tables -%}
@@ -45,8 +45,10 @@
             {%- endfor -%}
         {%- endfor -%}
     {%- endif -%}
+    {%- set files = [] -%}
     {%- for table in tables -%}
-        {%- do run_query('vacuum ' ~ table ~ ' retain ' ~ [days * 24, 168] | max ~ ' hours') -%}
+        {%- set rows = run_query('vacuum ' ~ table ~ ' retain ' ~ [days * 24, 168] | max ~ ' hours' ~ (' dry run' if dry_run else '')).rows -%}
+        {%- if dry_run -%}{%- do files.extend(rows) -%}{%- endif -%}
     {%- endfor -%}
-    {%- do print(tables | length ~ ' tables vacuumed') -%}
+    {%- do print(tables | length ~ (' tables would be vacuumed of ' ~ files | length ~ ' files' if dry_run else ' tables vacuumed')) -%}
 {% endmacro %}

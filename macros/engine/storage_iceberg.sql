@@ -116,17 +116,20 @@
 
 {#- Files of no version go when they are three days old, by the clock of the machine: a writer may be
     about to commit younger ones. -#}
-{% macro iceberg_expire(days, tables) %}
+{% macro iceberg_expire(days, tables, dry_run) %}
     {%- set total = {'versions': 0, 'files': 0} -%}
     {%- for table in tables -%}
         {%- set before = lakebed.iceberg_table_health(table).versions -%}
         {%- set moment = lakebed.iceberg_expire_before(table, days) -%}
-        {%- if moment -%}
+        {%- if moment and dry_run -%}
+            {%- set old = "select count(*) from " ~ table ~ ".snapshots where committed_at < timestamp '" ~ moment ~ "' and snapshot_id not in (select snapshot_id from " ~ table ~ ".refs)" -%}
+            {%- do total.update(versions=total.versions + run_query(old).rows[0][0] | int) -%}
+        {%- elif moment -%}
             {%- set gone = lakebed.iceberg_call('expire_snapshots', table, "older_than => timestamp '" ~ moment ~ "'")[0] -%}
             {%- for number in gone.values() if number -%}{%- do total.update(files=total.files + number | int) -%}{%- endfor -%}
         {%- endif -%}
-        {%- do total.update(files=total.files + lakebed.iceberg_call('remove_orphan_files', table) | length) -%}
-        {%- do total.update(versions=total.versions + before - lakebed.iceberg_table_health(table).versions) -%}
+        {%- do total.update(files=total.files + lakebed.iceberg_call('remove_orphan_files', table, 'dry_run => true' if dry_run else none) | length) -%}
+        {%- if not dry_run -%}{%- do total.update(versions=total.versions + before - lakebed.iceberg_table_health(table).versions) -%}{%- endif -%}
     {%- endfor -%}
-    {%- do print(total.versions ~ ' versions expired, ' ~ total.files ~ ' files removed') -%}
+    {%- do lakebed.say_expired(total.versions, total.files, dry_run) -%}
 {% endmacro %}

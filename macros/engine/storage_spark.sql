@@ -67,10 +67,10 @@
 {% endmacro %}
 
 {#- Every refusal before the first table. -#}
-{% macro spark__expire_tables(days, tables) %}
+{% macro spark__expire_tables(days, tables, dry_run) %}
     {%- set tables = tables or lakebed.stored_tables() -%}
     {%- set delta, iceberg = tables | selectattr('is_delta') | list, tables | selectattr('is_iceberg') | list -%}
     {%- for table in delta + iceberg -%}{%- do lakebed.check_promise(days, [table]) -%}{%- endfor -%}
-    {%- if delta -%}{%- do lakebed.delta_expire(days, delta) -%}{%- endif -%}
-    {%- if iceberg -%}{%- do lakebed.iceberg_expire(days, iceberg) -%}{%- endif -%}
+    {%- if delta -%}{%- do lakebed.delta_expire(days, delta, dry_run) -%}{%- endif -%}
+    {%- if iceberg -%}{%- do lakebed.iceberg_expire(days, iceberg, dry_run) -%}{%- endif -%}
 {% endmacro %}

@@ -3,18 +3,31 @@
     the whole lake, so there the longest promise of any table holds for all. Tagged versions stay
     readable: DuckLake and Iceberg leave them out; Delta cannot, so an older tag is an error there.
     Arguments: keep_days, versions younger than this stay; relation, or `schema.table`, on Delta and
-    Iceberg (there every table of the project without it).
+    Iceberg (there every table of the project without it); dry_run, to say what would go, and let
+    nothing go.
     Files that a running writer has not yet committed are younger than a day, and stay.
     Engines: DuckDB (DuckLake), Spark (Delta, Iceberg).
-    Example: dbt run-operation expire --args '{keep_days: 30}' -#}
-{% macro expire(keep_days, relation=none) %}
+    Example: dbt run-operation expire --args '{keep_days: 30, dry_run: true}' -#}
+{% macro expire(keep_days, relation=none, dry_run=false) %}
     {%- if execute -%}
         {%- set days = keep_days | string | trim -%}
         {%- if not modules.re.fullmatch('[0-9]+', days) -%}
             {{ exceptions.raise_compiler_error("Lakebed: keep_days must be a number of days, not '" ~ keep_days ~ "'.") }}
         {%- endif -%}
-        {%- do lakebed.expire_tables(days | int, [lakebed.stored_table(relation)] if relation else none) -%}
+        {%- if dry_run is not boolean -%}
+            {{ exceptions.raise_compiler_error("Lakebed: dry_run is true or false, not '" ~ dry_run ~ "'.") }}
+        {%- endif -%}
+        {%- do lakebed.expire_tables(days | int, [lakebed.stored_table(relation)] if relation else none, dry_run) -%}
         {%- do lakebed.commit() -%}
+    {%- endif -%}
+{% endmacro %}
+
+{#- What `expire` says at its end. -#}
+{% macro say_expired(versions, files, dry_run) %}
+    {%- if dry_run -%}
+        {%- do print(versions ~ ' versions would be expired; ' ~ files ~ ' files that no version needs would be removed') -%}
+    {%- else -%}
+        {%- do print(versions ~ ' versions expired, ' ~ files ~ ' files removed') -%}
     {%- endif -%}
 {% endmacro %}
 

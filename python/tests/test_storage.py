@@ -368,6 +368,8 @@ def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> N
     if storage.format == "delta":
         assert "has a tag 'ones'" in storage.refused("expire", keep_days=30, as_of=later)
         storage.verb("untag", relation=storage.table, name="ones")
+        log = storage.verb("expire", keep_days=30, dry_run=True)
+        assert re.search(r"[1-9]\d* tables would be vacuumed of \d+ files", log)
         storage.verb("expire", keep_days=30, as_of=later)
         assert storage.then(old) == state, "Delta's own clock says that it is young"
     else:
@@ -376,8 +378,12 @@ def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> N
         month_later = (present + timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S")
         storage.verb("expire", keep_days=30, as_of=month_later)
         assert storage.then(old) == state, "it was the present one thirty days ago"
+        dry = storage.verb("expire", keep_days=30, as_of=later, dry_run=True)
+        assert storage.then(old) == state, "nothing goes"
         log = storage.verb("expire", keep_days=30, as_of=later)
-        assert re.search(r"[1-9]\d* versions expired, [1-9]\d* files removed", log)
+        found = re.search(r"([1-9]\d*) versions expired, [1-9]\d* files removed", log)
+        assert found
+        assert f"{found[1]} versions would be expired; " in dry
         with pytest.raises(Exception, match=r"No snapshot found|Cannot find snapshot"):
             storage.then(old)
         if storage.format == "iceberg":
@@ -402,6 +408,7 @@ def test_mistakes_are_one_line_and_touch_nothing(storage: Storage) -> None:
     assert "one of version" in refused("restore", relation=storage.table)
     assert "is no moment" in refused("restore", relation=storage.table, at="yesterday")
     assert "number of days" in refused("expire", keep_days="-1")
+    assert "true or false" in refused("expire", keep_days=40, dry_run="yes")
     first, last = (version, version + 1) if storage.format != "iceberg" else (version, 7)
     with pytest.raises(AssertionError, match=r"from an older version|does not come from"):
         storage.changes([(last, first)])
