@@ -270,7 +270,7 @@ def assert_each_once(capturing: Capturing, source: Postgres) -> None:
     assert len(set(rows[0])) == 1, rows
 
 
-@pytest.mark.parametrize("rows", [20_000, 60])
+@pytest.mark.parametrize("rows", [pytest.param(20_000, marks=pytest.mark.soak), 60])
 def test_killed_anywhere_each_change_is_there_once(
     tmp_path: Path, source: Postgres, rows: int
 ) -> None:

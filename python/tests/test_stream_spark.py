@@ -122,7 +122,7 @@ def test_killed_at_each_step(tmp_path: Path, broker: Broker, cluster: Cluster) -
 def test_two_at_once(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
     """In different groups both read every record, and one of them is fenced off."""
     clicks = broker.topic("clicks", 2)
-    send(broker, clicks, [(str(n), f'{{"id": {n}}}') for n in range(400)])
+    send(broker, clicks, [(str(n), f'{{"id": {n}}}') for n in range(150)])
     spark = into_spark(tmp_path, broker, cluster, clicks, batch={"rows": 50})
     running = []
     for group in ("one", "two"):
