@@ -63,13 +63,18 @@
 {% endmacro %}
 
 {#- The versions after one, up to another, the newest first, with their place in that line. Those that only
-    write files anew are `rewrites`. Returns: a list of {id, parent, rewrites, deletes, bytes, order}; and
-    whether it is whole: that the other comes from the one, which is kept still. -#}
+    write files anew are `rewrites`; `deletes` have manifests of delete files, if only of those that are
+    gone (an append hands such manifests on): the changelog fails at them. Returns: a list of {id,
+    parent, rewrites, deletes, bytes, order}; and whether it is whole: that the other comes from the one,
+    which is kept still. -#}
 {% macro iceberg_line(relation, first, last) %}
     {%- set found, known, at = [], {}, {'id': last} -%}
     {%- if not execute -%}{{- return([found, false]) -}}{%- endif -%}
-    {%- for row in run_query("select snapshot_id, coalesce(parent_id, 0), operation, coalesce(summary['total-delete-files'], '0'), coalesce(summary['added-files-size'], '0') from " ~ relation ~ '.snapshots').rows -%}
-        {%- do known.update({row[0] | int: {'id': row[0] | int, 'parent': row[1] | int, 'rewrites': row[2] == 'replace', 'deletes': row[3] | int > 0, 'bytes': row[4] | int}}) -%}
+    {%- for row in run_query(
+        "select snapshot_id, coalesce(parent_id, 0), operation, reference_snapshot_id, coalesce(summary['added-files-size'], '0') from " ~ relation ~ '.snapshots'
+        ~ ' left join (select distinct reference_snapshot_id from ' ~ relation ~ '.all_manifests where content = 1) as deleting on snapshot_id = reference_snapshot_id'
+    ).rows -%}
+        {%- do known.update({row[0] | int: {'id': row[0] | int, 'parent': row[1] | int, 'rewrites': row[2] == 'replace', 'deletes': row[3] is not none, 'bytes': row[4] | int}}) -%}
     {%- endfor -%}
     {%- for _ in known if at.id in known and at.id != first -%}
         {%- do found.append(known[at.id]) -%}
