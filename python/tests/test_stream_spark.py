@@ -119,6 +119,7 @@ def test_killed_at_each_step(tmp_path: Path, broker: Broker, cluster: Cluster) -
     assert spark.query(f"select count(distinct _batch_id) > 5 from bronze.{spark.table}")[0][0]
 
 
+@pytest.mark.soak
 def test_two_at_once(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
     """In different groups both read every record, and one of them is fenced off."""
     clicks = broker.topic("clicks", 2)
