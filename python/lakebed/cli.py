@@ -144,7 +144,7 @@ def parity(
 ) -> None:
     """Build the landing folder's files on DuckDB and on Spark, and compare every row.
 
-    Needs lakebed[spark] and Java 17. Example: lakebed parity
+    Needs the extra `spark` and Java 17. Example: lakebed parity
     """
     from rich.console import Console
 

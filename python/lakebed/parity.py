@@ -64,8 +64,11 @@ def compare(home: Path, only: Sequence[str] = ()) -> tuple[int, list[Difference]
 
     `only` names tables (schema.table); without it all are compared. Spark is the cluster that runs
     there, else a session of this process. Returns the number of tables, and what differs between
-    them. Raises UserError when neither engine has a table of `only`.
+    them. Raises UserError when one of the lakes is not there, or neither has a table of `only`.
     """
+    for lake_of, what in ((home / "catalog.ducklake", "DuckDB"), (home / "spark", "Spark")):
+        if not lake_of.exists():
+            raise UserError(f"There is no lake of {what} in {home}: `lakebed parity` builds both.")
     with _spark(home / "spark") as spark, duckdb.connect() as lake:
         load_extensions(lake)
         reach(lake, os.environ.get("LAKEBED_STORE", ""))

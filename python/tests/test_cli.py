@@ -157,3 +157,10 @@ def test_one_pass_tells_how_a_file_can_be_loaded(
     assert (facts.status, facts.rows, facts.encoding) == (status, rows, encoding)
     if status == "ready":
         assert facts.header == "h"
+
+
+def test_parity_of_no_lake(tmp_path: Path) -> None:
+    home = tmp_path / "nowhere"
+    said = fails(Lakehouse(tmp_path), "lakebed", "parity", "--keep", "--home", str(home))
+    assert said.startswith(f"Error: There is no lake of DuckDB in {home}")
+    assert not home.exists()

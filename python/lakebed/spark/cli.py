@@ -38,7 +38,7 @@ def up(
 ) -> None:
     """Start a master, workers and a Thrift server, for the target `spark`.
 
-    Needs lakebed[spark] and Java 17. Example: lakebed spark up --workers 2
+    Needs the extra `spark` and Java 17. Example: lakebed spark up --workers 2
     """
     from lakebed.spark import cluster
 
