@@ -185,16 +185,9 @@ def some_batches(dice: random.Random) -> list[list[bool]]:
     return batches
 
 
-@pytest.mark.parametrize(
-    ("on", "sources", "builds"),
-    [("duckdb", 5, 7), pytest.param("spark", 1, 4, marks=pytest.mark.spark)],
-)
-@pytest.mark.timeout(900)
-def test_halted_and_resumed_as_a_loop_would(
-    request: pytest.FixtureRequest, tmp_path: Path, on: str, sources: int, builds: int
-) -> None:
-    cluster: Cluster | None = request.getfixturevalue("cluster") if on == "spark" else None
-    project, dice = Project(tmp_path / "p", sources, cluster), random.Random(5)
+def test_halted_and_resumed_as_a_loop_would(tmp_path: Path, engine: Cluster | None) -> None:
+    sources, builds = (1, 4) if engine else (5, 7)
+    project, dice = Project(tmp_path / "p", sources, engine), random.Random(5)
     first, *others = project.sources
     project.run("run", "--empty")  # the tables, without a row
     halts, resumed = 0, 0
