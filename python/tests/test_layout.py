@@ -122,6 +122,7 @@ def true_sales(first: int, last: int, moved: int) -> list[tuple[int, int, dateti
     return found
 
 
+@pytest.mark.soak_on("delta")
 def test_partitions(lake: Cluster | None, tmp_path: Path) -> None:
     """Appends, microbatches and upserts keep the partitions, and the rows are as without."""
     kind = format_of(lake)

@@ -306,6 +306,7 @@ def test_many_small_files_become_few(storage: Storage) -> None:
 
 
 @pytest.mark.soak_on("iceberg")
+@pytest.mark.soak_on("delta")
 def test_clustered_files_can_be_skipped(storage: Storage) -> None:
     """The share of files (row groups) whose least and greatest value let a value in."""
     table = f"{storage.project.schema}.kept"

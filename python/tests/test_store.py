@@ -84,6 +84,7 @@ def test_the_rows_of_a_lake_on_a_disk(built: Lakehouse, tmp_path: Path) -> None:
     assert "household_summary" in built.run("lakebed", "status").stdout
 
 
+@pytest.mark.soak
 @pytest.mark.spark
 @pytest.mark.usefixtures("spark")
 def test_the_same_rows_on_spark(built: Lakehouse, tmp_path: Path) -> None:
