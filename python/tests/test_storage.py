@@ -225,8 +225,8 @@ def test_a_history_of_random_changes(storage: Storage, long: bool) -> None:
     rng = random.Random(7)
     state = storage.state()
     history = {storage.version(): state}
-    short = not long
-    steps = 200 if long else 15 if storage.engine else 40  # a statement takes Spark a second
+    short = storage.engine and not long  # a statement takes Spark a second
+    steps = 200 if long else 15 if storage.engine else 40
     special = {
         steps // 5: "tag",
         2 * steps // 5: "optimize",
