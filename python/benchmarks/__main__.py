@@ -22,6 +22,7 @@ NAMES = (
     "compaction",
     "as_of",
     "scd2",
+    "capture",
     "layout",
     "joins",
     "engines",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lakehouse import Lakehouse
 from postgres import Postgres
+from streams import LAKEBED
 
 
 class Business:
@@ -33,6 +34,19 @@ class Business:
 
     def capture(self, *options: str, file: str = "streams/saas.yml") -> None:
         self.lakehouse.run("lakebed", "capture", file, *(options or ("--once",)))
+
+    def capturing(
+        self, *options: str, output: int | IO[str] = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        """Capture, and after it the models that read what it captures."""
+        command = (*LAKEBED, "capture", "streams/saas.yml", "--build", "run")
+        return subprocess.Popen(
+            [*command, "--build-every", "0.5", *options],
+            env=self.lakehouse.environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def rows(self, table: str) -> tuple[list[Any], list[Any]]:
         """A table's rows in silver, and in the database."""

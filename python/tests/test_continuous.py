@@ -172,25 +172,14 @@ def test_gold_follows_the_database_whatever_is_killed(tmp_path: Path, source: Po
     business = Business(tmp_path, source)
     assert business.live("2023-12-31").wait() == 0
     business.capture()  # the outbox is swept: what was in it before is not known
-    command = [*LAKEBED, "capture", "streams/saas.yml", "--build", "run", "--build-every", "0.5"]
-
-    def start(*options: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*command, *options],
-            env=business.lakehouse.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     for day in (10, 20, 30):
-        capture = start()
+        capture = business.capturing()
         assert business.live(f"2024-01-{day}").wait() == 0
         time.sleep(dice.uniform(8, 20))
         assert capture.poll() is None, capture.communicate()
         capture.kill()
         capture.communicate()
-    output = ended(process := start("--once"))
+    output = ended(process := business.capturing("--once"))
     assert process.returncode == 0, output
 
     def same(lake: str, database: str) -> None:

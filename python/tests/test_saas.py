@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,9 +56,18 @@ SCHEMA = (
 )
 
 
-@pytest.fixture(scope="module")
-def business(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
-    """Some weeks: the application killed now and then, captured and built in between."""
+#: Of the soak: kills of the application, the database, the capture, and of its parts.
+KILLS = 300
+
+
+@pytest.fixture(
+    scope="module", params=["deliveries", pytest.param("kills", marks=pytest.mark.soak)]
+)
+def business(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Business]:
+    """Some weeks: the application killed now and then, captured and built in between; or more than
+    a year, with capture and its builds beside it, and everything killed all the time."""
     need_capture()
     dice = random.Random(5)
     home = tmp_path_factory.mktemp("saas")
@@ -64,6 +76,15 @@ def business(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
     business = Business(home, source)
     assert business.live("2023-12-31").wait() == 0  # the schema and the plans
     business.capture()  # history begins with the first capture
+    if request.param == "kills":
+        _killed(business, dice)
+    else:
+        _delivered(business, dice)
+    yield business
+    source.stop()
+
+
+def _delivered(business: Business, dice: random.Random) -> None:
     for number, until in enumerate(DELIVERIES):
         while True:
             life = business.live(until)
@@ -77,8 +98,40 @@ def business(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
                 life.wait()
         business.capture()
         business.lakehouse.dbt(*BUILD)
-    yield business
-    source.stop()
+
+
+def _killed(business: Business, dice: random.Random) -> None:
+    day = date(2023, 12, 31)
+    said = (business.lakehouse.home / "capture.log").open("w", encoding="utf-8")
+    capture = business.capturing(output=said)
+    for _ in range(KILLS):
+        if capture.poll() is not None:
+            capture = business.capturing(output=said)
+        day += timedelta(days=2)
+        life = business.live(str(day))
+        victim = dice.choice(["application", "database", "capture", "part of it"])
+        # A capture that is killed before it has begun proves little.
+        time.sleep(dice.uniform(0.2, 12 if victim in ("capture", "part of it") else 3))
+        if victim == "application":
+            life.kill()
+        elif victim == "database":
+            business.source.stop("immediate")
+            business.source.start()
+        elif victim == "capture":
+            capture.kill()
+        elif children := children_of(capture.pid):  # the engine, or dbt
+            os.kill(dice.choice(children), signal.SIGKILL)
+        life.wait()
+    capture.kill()
+    capture.wait()
+    assert business.live(str(day)).wait() == 0
+    business.capture()
+    business.lakehouse.dbt(*BUILD)
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()] if found.exists() else []
 
 
 def timestamp(text: str | None) -> datetime | None:

@@ -23,6 +23,7 @@ from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.stop import end_with_parent
+from lakebed.lineage.tell import wanted
 from lakebed.project import SparkLake
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ def _serve(
         pipe.send(("impossible", str(impossible)))
         return
     pipe.send(("ready", None))
+    # A third of a small build's time goes into dbt's artifacts, which only lineage reads.
+    artifacts = () if wanted() else ("--no-write-json",)
     # At first with all else that they read, which may not be there yet.
     selection = readers if plan.select else [f"@{reader.removesuffix('+')}" for reader in readers]
     while True:
@@ -205,7 +208,7 @@ def _serve(
             return
         error: str | None = None
         try:
-            dbt.dbt(plan.command, "--select", *selection)
+            dbt.dbt(*artifacts, plan.command, "--select", *selection)
             selection = readers
         except UserError as failed:
             error = str(failed)
