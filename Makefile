@@ -40,7 +40,7 @@ lint: $(VENV)/ok
 	ruff format --check python
 	mypy
 	rm -rf target/lint
-	$(DOMAINS) LAKEBED_HOME=target/lint sqlfluff lint models tests analyses  # an empty lake: the same SQL each time
+	$(DOMAINS) LAKEBED_HOME=target/lint sqlfluff lint --processes $(JOBS) models tests analyses  # an empty lake: the same SQL each time
 	$(DOMAINS) dbt parse --quiet --warn-error
 	lakebed coverage --check
 
