@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from harness import DbtProject
@@ -57,14 +56,15 @@ where {{ lakebed.new_batches(ref('bronze_lines')) }}
 }
 
 
-@pytest.fixture
-def two(cluster: Cluster, tmp_path: Path) -> tuple[DbtProject, DbtProject]:
-    """Two checkouts of one project, on one lake."""
+@pytest.fixture(scope="module")
+def two(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DbtProject, DbtProject]:
+    """Two checkouts of one project, on one lake: batch 1 is built, and with it the tables."""
+    folder = tmp_path_factory.mktemp("two")
     own = {"batches": 1, "lakebed_ops_schema": f"ops_{uuid.uuid4().hex[:12]}"}
     config = {"on-run-start": ["{{ lakebed.create_positions() }}"]}
-    first, second = (
-        DbtProject(tmp_path / name, FILES, own, config, cluster) for name in ("a", "b")
-    )
+    first, second = (DbtProject(folder / name, FILES, own, config, cluster) for name in ("a", "b"))
     second.schema = first.schema
     first.ops = own["lakebed_ops_schema"]
     second.write("profiles.yml", (first.folder / "profiles.yml").read_text())
@@ -82,34 +82,38 @@ def run(select: str, batches: int, **values: object) -> tuple[str, ...]:
 
 def test_a_batch_that_two_builds_load_is_there_once(two: tuple[DbtProject, DbtProject]) -> None:
     """Their slow statements overlap: one loads the batch, the other conflicts or has none."""
-    two[0].run(*run("feed", 2))
+    there = batches(two[0], "bronze_lines")
+    new = len(there) + 1
+    two[0].run(*run("feed", new))
     with ThreadPoolExecutor() as pool:
         runs = list(
             pool.map(
-                lambda project: project.run(*run("bronze_lines", 2, sleep=8000), check=False), two
+                lambda project: project.run(*run("bronze_lines", new, sleep=8000), check=False), two
             )
         )
-    assert batches(two[0], "bronze_lines") == [1, 2]
+    assert batches(two[0], "bronze_lines") == [*there, new]
     assert 0 in [run.code for run in runs]
     for done in runs:
         assert done.code == 0 or "oncurrent" in done.log
 
-    two[0].run(*run("*", 3))
-    assert batches(two[0], "silver_lines") == [1, 2, 3]
+    two[0].run(*run("*", new + 1))
+    assert batches(two[0], "silver_lines") == [*there, new, new + 1]
 
 
 def test_a_build_settles_only_what_it_has_read(two: tuple[DbtProject, DbtProject]) -> None:
-    """The first has read batch 2; the second, which is killed, has announced batch 3."""
+    """The first has read a batch; the second, which is killed, has announced the next one."""
     first, second = two
     position = f"select previous_batch, batch from {first.ops}.positions"
+    there = batches(first, "silver_lines")
+    old = len(there)
     first.query("create table doors (open boolean) using delta")
-    first.run(*run("feed bronze_lines", 2))
-    slow = first.start(*run("silver_lines", 2, wait="after"))
-    until(lambda: batches(first, "silver_lines") == [1, 2])
+    first.run(*run("feed bronze_lines", old + 1))
+    slow = first.start(*run("silver_lines", old + 1, wait="after"))
+    until(lambda: batches(first, "silver_lines") == [*there, old + 1])
 
-    second.run(*run("feed bronze_lines", 3))
-    lost = second.start(*run("silver_lines", 3, wait="before"))
-    until(lambda: first.query(position) == [(1, 3)])
+    second.run(*run("feed bronze_lines", old + 2))
+    lost = second.start(*run("silver_lines", old + 2, wait="before"))
+    until(lambda: first.query(position) == [(old, old + 2)])
     os.killpg(lost.pid, signal.SIGKILL)
     lost.communicate()
 
@@ -117,11 +121,11 @@ def test_a_build_settles_only_what_it_has_read(two: tuple[DbtProject, DbtProject
     first.query("insert into doors values (true)")
     slow.communicate()
     assert slow.returncode == 0
-    assert first.query(position) == [(1, 3)]
+    assert first.query(position) == [(old, old + 2)]
 
-    first.run(*run("silver_lines", 3))
-    assert batches(first, "silver_lines") == [1, 2, 3]
-    assert first.query(position) == [(3, 3)]
+    first.run(*run("silver_lines", old + 2))
+    assert batches(first, "silver_lines") == [*there, old + 1, old + 2]
+    assert first.query(position) == [(old + 2, old + 2)]
 
 
 def until(holds: Callable[[], bool], seconds: float = 120) -> None:

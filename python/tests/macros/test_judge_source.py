@@ -189,7 +189,8 @@ def test_halted_and_resumed_as_a_loop_would(tmp_path: Path, engine: Cluster | No
     sources, builds = (1, 4) if engine else (5, 7)
     project, dice = Project(tmp_path / "p", sources, engine), random.Random(5)
     first, *others = project.sources
-    project.run("run", "--empty")  # the tables, without a row
+    if not engine:  # Spark's are made by the first build, with rows
+        project.run("run", "--empty")  # the tables, without a row
     halts, resumed = 0, 0
     for step in range(builds):
         landed = [(other, rows) for other in others[1:] for rows in some_batches(dice)]
