@@ -58,11 +58,10 @@ SCHEMA = (
 
 #: Of the soak: kills of the application, the database, the capture, and of its parts.
 KILLS = 300
+LONG = [pytest.mark.soak, pytest.mark.timeout(4 * 3600)]
 
 
-@pytest.fixture(
-    scope="module", params=["deliveries", pytest.param("kills", marks=pytest.mark.soak)]
-)
+@pytest.fixture(scope="module", params=["deliveries", pytest.param("kills", marks=LONG)])
 def business(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Business]:

@@ -197,7 +197,7 @@ def _serve(
         pipe.send(("impossible", str(impossible)))
         return
     pipe.send(("ready", None))
-    # A third of a small build's time goes into dbt's artifacts, which only lineage reads.
+    # A third of a small build's time goes into dbt's artifacts, which are for lineage.
     artifacts = () if wanted() else ("--no-write-json",)
     # At first with all else that they read, which may not be there yet.
     selection = readers if plan.select else [f"@{reader.removesuffix('+')}" for reader in readers]
