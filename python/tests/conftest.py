@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from broker import Broker
 from lakebed.errors import UserError
 from lakebed.spark.cluster import Cluster, down, free_ports, up
@@ -21,6 +22,8 @@ os.environ.setdefault(
     "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     " -XX:MetaspaceSize=400m -XX:InitialRAMPercentage=5 -XX:NewRatio=1",
 )
+
+warm.trust_extensions()
 
 #: A span with a month's end, two household updates, and enough files for every kind of fault.
 SPAN = ("--until", "2017-02-14", "--promotion-weeks", "1")

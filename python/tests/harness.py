@@ -74,8 +74,8 @@ class DbtProject:
 
     `vars` are project variables, `config` is merged into dbt_project.yml at its top level.
     Relations are in the schema `DbtProject.schema`, unless a model says otherwise. With a
-    `cluster` they are tables of its format there. `models` says that the project uses models of
-    Lakebed, which takes long to parse.
+    `cluster` they are tables of its format there. `models` are the files of Lakebed's models
+    that the project uses.
     """
 
     cluster: Cluster | None = None
@@ -89,11 +89,10 @@ class DbtProject:
         vars: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         cluster: Cluster | None = None,
-        models: bool = False,
+        models: tuple[str, ...] = (),
     ) -> None:
         self.cluster = cluster
-        hooks = {"on-run-start", "on-run-end"} & {*(config or {})}
-        self.parsed = None if models or hooks else "spark" if cluster else "duckdb"
+        self.parsed = "spark" if cluster else "duckdb"
         if cluster:
             self.schema = f"t_{uuid.uuid4().hex[:12]}"
         project: dict[str, Any] = {
@@ -121,13 +120,9 @@ class DbtProject:
         self.write("profiles.yml", yaml.safe_dump({NAME: self._profile()}))
         # What `dbt deps` does for a local package, without starting dbt once more.
         package = folder / "dbt_packages" / "lakebed"
-        package.parent.mkdir()
-        if models:
-            package.symlink_to(ROOT, target_is_directory=True)
-        else:
-            package.mkdir()
-            for name in ("dbt_project.yml", "macros"):
-                (package / name).symlink_to(ROOT / name)
+        for name in ("dbt_project.yml", "macros", *models):
+            (package / name).parent.mkdir(parents=True, exist_ok=True)
+            (package / name).symlink_to(ROOT / name)
         if cluster:
             self.write("macros/spark_incremental.sql", SPARK_STRATEGIES.read_text("utf-8"))
         for path, text in files.items():

@@ -167,7 +167,11 @@ def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -
             "on-run-start": ["{{ lakebed.create_positions() }}"],
         },
         cluster=cluster,
-        models=True,
+        models=(
+            "models/_groups.yml",
+            "models/bronze/landing/_landing__bronze.yml",
+            "models/bronze/landing/bronze_landing__files.py",
+        ),
     )
 
 

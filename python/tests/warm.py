@@ -22,6 +22,8 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, Literal
 
+import duckdb
+
 Engine = Literal["duckdb", "spark"]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -30,6 +32,20 @@ _context.set_forkserver_preload(
         *("lakebed.cli", "lakebed.dbt_duckdb", "pandas", "pytest", __name__, "warmed"),
     ]
 )
+
+
+@cache
+def trust_extensions() -> None:
+    """Take DuckDB's extensions as they are: to check their signatures it reads all 80 MB of them,
+    at each `duckdb.connect`, which is a third of a small run of dbt.
+    """
+    connect = duckdb.connect
+
+    def trusting(*arguments: Any, config: Any = None, **named: Any) -> Any:
+        config = {"allow_unsigned_extensions": "true", **(config or {})}
+        return connect(*arguments, config=config, **named)
+
+    duckdb.connect = trusting
 
 
 @cache
@@ -54,8 +70,7 @@ def run(
     """Run a command in `cwd`, with no other environment than `env`.
 
     `parsed` is what a first run of dbt begins with: a file in which the parsed project is kept
-    for runs in other target folders; or Lakebed's macros for an engine, for a project that has no
-    hooks of its own.
+    for runs in other target folders; or Lakebed's macros for an engine.
     """
     if command[0] not in ("dbt", "lakebed"):
         return subprocess.run(
@@ -99,6 +114,7 @@ def _main(
     os.environ.update(env)
     time.tzset()
     sys.argv = list(command)
+    trust_extensions()
     # What a new interpreter has: its own folder first, then PYTHONPATH.
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     if command[0] == "dbt":
@@ -119,6 +135,7 @@ def _main(
 def _begin_with(saved: Path, parsed: Path | Engine) -> None:
     """Let dbt begin with what was parsed before, though its connection is to another folder."""
     import warmed
+    from dbt.parser.hooks import HookParser
     from dbt.parser.manifest import ManifestLoader
 
     if isinstance(parsed, Path) and not parsed.exists():
@@ -134,3 +151,15 @@ def _begin_with(saved: Path, parsed: Path | Engine) -> None:
         return check(self, manifest)
 
     ManifestLoader.is_partial_parsable = is_partial_parsable
+    parse = ManifestLoader.parse_project
+
+    def parse_project(self: Any, project: Any, files: Any, parsers: Any) -> None:
+        """And its hooks, which dbt takes for those of before."""
+        parse(self, project, files, parsers)
+        if HookParser in parsers and self.partially_parsing:
+            self.partially_parsing = False
+            parse(self, project, {}, [HookParser])
+            self.partially_parsing = True
+
+    if not isinstance(parsed, Path):
+        ManifestLoader.parse_project = parse_project

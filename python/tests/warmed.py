@@ -1,5 +1,6 @@
 """What the process that warm.py forks has done: dbt parsed a project, so that what it compiles at
-first use is there, and parsed it again without models, which leaves Lakebed's macros alone.
+first use is there, and parsed it again without models, which leaves Lakebed's macros alone. And the
+trees of all macros are there, for what parses them anew.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import jinja2
 from dbt.cli.main import dbtRunner
 from harness import DbtProject
 from lakebed.spark.cluster import Cluster
@@ -29,6 +32,20 @@ select * from {{ ref('two') }}{% endsnapshot %}""",
     "seeds/few.csv": "id\n1\n",
     "tests/none.sql": "select * from {{ ref('two') }} where id is null",
 }
+
+
+def _remember_trees() -> None:
+    """Of templates that are parsed to be looked at; what is rendered is parsed elsewhere."""
+    parse = jinja2.Environment.parse
+    trees: dict[tuple[object, ...], jinja2.nodes.Template] = {}
+
+    def remembered(self: jinja2.Environment, source: str, *names: Any) -> jinja2.nodes.Template:
+        kind = (type(self), *self.extensions, source)
+        if kind not in trees:
+            trees[kind] = parse(self, source, *names)
+        return trees[kind]
+
+    jinja2.Environment.parse = remembered  # type: ignore[method-assign]
 
 
 def _parsed_macros(cluster: Cluster | None) -> bytes:
@@ -55,4 +72,5 @@ def _parsed_macros(cluster: Cluster | None) -> bytes:
         return (folder / "target" / "partial_parse.msgpack").read_bytes()
 
 
+_remember_trees()
 MACROS = {"duckdb": _parsed_macros(None), "spark": _parsed_macros(Cluster("", 0, 0, 0, 0, {}))}
