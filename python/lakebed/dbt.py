@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,11 +21,13 @@ SUBJECTS = "LAKEBED_ERASURE_SUBJECTS"
 
 @dataclass(frozen=True)
 class Project:
-    """A dbt project, and how to run dbt in it."""
+    """A dbt project, and how to run dbt in it. It is read once, at `manifest`, and before that at
+    each command. `connected`: dbt stays connected between commands, unless one fails."""
 
     folder: Path
     target: str | None = None
     profiles: Path | None = None
+    connected: bool = False
     _parsed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def dbt(
@@ -45,8 +48,10 @@ class Project:
             *(("--profiles-dir", str(self.profiles)) if self.profiles else ()),
         ]
         printed = _Printed(sys.stdout, hear)
-        # A run leaves marks in the manifest that it is given; an operation does not.
-        manifest = self._parsed.get("manifest") if "run-operation" in command else None
+        reading = command[-1] == "parse"
+        manifest = None if reading else self._parsed.get("manifest")
+        if manifest and "run-operation" not in command:  # runs leave marks in the nodes
+            manifest = replace(manifest, nodes=deepcopy(manifest.nodes))
         with _within(self.folder, {SUBJECTS: json.dumps(list(subjects))}), redirect_stdout(printed):
             done = dbtRunner(manifest=manifest).invoke(
                 [
@@ -54,10 +59,11 @@ class Project:
                     *("--no-send-anonymous-usage-stats", *command, *options),
                 ]
             )
-        _release()
+        if not (self.connected and done.success):
+            _release()
         if not done.success:
             raise UserError(_reason(f"{printed.getvalue()}\n{done.exception or ''}"))
-        if command[-1] == "parse":
+        if reading:
             self._parsed["manifest"] = done.result
         return printed.getvalue()
 

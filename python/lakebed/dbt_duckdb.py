@@ -33,7 +33,8 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
     """Named in profiles.yml: `plugins: [{module: lakebed.dbt_duckdb}]`."""
 
     def configure_connection(self, conn: Any) -> None:
-        load_extensions(conn)
+        attached = [attachment.path for attachment in self.creds.attach or []]
+        load_extensions(conn, *attached)
         keepers = []
         try:
             for attachment in self.creds.attach or []:

@@ -7,18 +7,18 @@ from pathlib import Path
 import duckdb
 from duckdb_extensions import import_extension
 
-EXTENSIONS = ("ducklake", "postgres_scanner")
 
-
-def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load Lakebed's DuckDB extensions from their PyPI packages into `connection`.
+def load_extensions(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
+    """Load DuckLake from its PyPI package into `connection`, and PostgreSQL's extension when one of
+    the catalogues at `paths` is there.
 
     And no progress bar: where Python runs no file DuckDB takes it for a person at a prompt, and
     writes one into the output of whatever takes two seconds.
     """
     connection.execute("set enable_progress_bar = false")
-    for name in EXTENSIONS:
-        load_extension(connection, name)
+    load_extension(connection, "ducklake")
+    if any(path.lower().startswith("ducklake:postgres:") for path in paths):
+        load_extension(connection, "postgres_scanner")
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:

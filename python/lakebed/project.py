@@ -48,7 +48,7 @@ class Lake:
 
     def prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Load what it takes to attach the lake, and to reach its files. Raises UserError."""
-        load_extensions(connection)
+        load_extensions(connection, self.path)
         reach(connection, self.files)
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -7,23 +7,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from lakehouse import Lakehouse
+from lakehouse import Lakehouse, TeamLakehouse
 from postgres import Postgres
 from streams import LAKEBED
 
 
 class Business:
-    """The application's database, and the lake that follows it."""
+    """The application's database, and the lake that follows it. `team`: its catalogue is beside."""
 
-    def __init__(self, home: Path, source: Postgres) -> None:
+    def __init__(self, home: Path, source: Postgres, team: bool = False) -> None:
         self.source = source
-        self.lakehouse = Lakehouse(
-            home,
-            {
-                "LAKEBED_DOMAINS": "saas",
-                "LAKEBED_SAAS_POSTGRES": source.url,
-            },
-        )
+        env = {"LAKEBED_DOMAINS": "saas", "LAKEBED_SAAS_POSTGRES": source.url}
+        if team:
+            source.execute("create database lake")
+            env["LAKEBED_TARGET"] = "team"
+            env["LAKEBED_POSTGRES"] = source.url.removesuffix("/postgres") + "/lake"
+        self.lakehouse = TeamLakehouse(home, env) if team else Lakehouse(home, env)
 
     def live(self, until: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

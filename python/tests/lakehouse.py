@@ -134,8 +134,8 @@ class TeamLakehouse(Lakehouse):
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
-        load_extensions(connection)
+        path = f"ducklake:postgres:{self.env['LAKEBED_POSTGRES']}"
+        load_extensions(connection, path)
         reach(connection, self.env.get("LAKEBED_STORE", ""))
-        path = self.env["LAKEBED_POSTGRES"]
-        connection.execute(f"attach 'ducklake:postgres:{path}' as lakebed (read_only); use lakebed")
+        connection.execute(f"attach '{path}' as lakebed (read_only); use lakebed")
         return connection

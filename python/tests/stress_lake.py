@@ -32,7 +32,7 @@ KINDS = ("table", "append", "delete_insert", "merge")
 def connect(catalogue: str, data: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("set threads = 2")
-    load_extensions(connection)
+    load_extensions(connection, f"ducklake:{catalogue}")
     connection.execute(f"attach 'ducklake:{catalogue}' as lakebed (data_path '{data}/')")
     connection.execute("use lakebed")
     return connection

@@ -116,6 +116,53 @@ def test_models_follow_the_records(clicks: Clicks) -> None:
         clicks.project.query("select * from beside")
 
 
+def test_only_what_reads_new_rows_is_built(clicks: Clicks) -> None:
+    """A second table of the same stream, whose reader says which build made it."""
+    other = clicks.broker.topic("views")
+    settings = yaml.safe_load(clicks.file.read_text("utf-8"))
+    settings["topics"][other] = "web__views"
+    clicks.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    models = clicks.project.folder / "models"
+    sources = models / "_web.yml"
+    clicked = "      - {name: web__clicks, config: {meta: {stream: true}}}\n"
+    sources.write_text(
+        sources.read_text("utf-8") + clicked.replace("clicks", "views"), encoding="utf-8"
+    )
+    (models / "views.sql").write_text(
+        "{{ config(materialized='table') }} select '{{ invocation_id }}' as build,"
+        " count(*) as views from {{ source('web', 'web__views') }}",
+        encoding="utf-8",
+    )
+
+    def views() -> tuple[str, int]:
+        return clicks.project.query("select build, views from views")[0]  # type: ignore[return-value]
+
+    clicks.send("ada", 1)
+    send(clicks.broker, other, [("ada", "{}")])
+    process = clicks.start("--build", "run")
+    try:
+        clicks.wait_for({"ada": 1})
+        before, count = views()
+        assert count == 1
+        clicks.send("ada", 1)
+        clicks.wait_for({"ada": 2})
+        assert views() == (before, 1)
+        send(clicks.broker, other, [("ada", "{}")])
+        clicks.send("bob", 1)
+        clicks.wait_for({"ada": 2, "bob": 1})
+        process.send_signal(signal.SIGTERM)
+        output = ended(process)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    after, count = views()
+    assert count == 2
+    assert after != before
+    # What a build is for, and what it is not: checks are of `build`.
+    checks = "select count(*) from information_schema.tables where table_name = 'table_checks'"
+    assert clicks.project.query(checks) == [(0,)]
+
+
 def test_a_model_that_fails_stops_no_record(clicks: Clicks) -> None:
     model = clicks.project.folder / "models" / "clicks_by_user.sql"
     good = model.read_text("utf-8")
@@ -167,15 +214,20 @@ def source(tmp_path: Path) -> Iterator[Postgres]:
 
 
 def test_gold_follows_the_database_whatever_is_killed(tmp_path: Path, source: Postgres) -> None:
-    """Capture and its dbt are killed while the application lives."""
+    """Capture and its dbt are killed while the application lives, and lose the catalogue, to which
+    dbt stays connected between builds."""
     dice = random.Random(9)
-    business = Business(tmp_path, source)
+    business = Business(tmp_path, source, team=True)
     assert business.live("2023-12-31").wait() == 0
     business.capture()  # the outbox is swept: what was in it before is not known
     for day in (10, 20, 30):
         capture = business.capturing()
         assert business.live(f"2024-01-{day}").wait() == 0
         time.sleep(dice.uniform(8, 20))
+        source.query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'lake'"
+        )
+        time.sleep(dice.uniform(0, 5))
         assert capture.poll() is None, capture.communicate()
         capture.kill()
         capture.communicate()

@@ -59,7 +59,7 @@ class TeamProject(DbtProject):
 
     def connect(self, inlining: str = ", data_inlining_row_limit 0") -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
-        load_extensions(connection)
+        load_extensions(connection, "ducklake:postgres:")
         connection.execute(
             f"attach 'ducklake:postgres:{self.postgres}' as lakebed"
             f" (data_path '{self.data}/'{inlining})"

@@ -7,9 +7,11 @@ done; else beside it.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +65,7 @@ Rows = Annotated[
 @dataclass(frozen=True)
 class Plan:
     """What is built, and when. `command` is dbt's, run or build; `select` its selection, None: all
-    that depends on the stream's tables. `every`: at least so many seconds between two starts;
+    that depends on tables with new rows. `every`: at least so many seconds between two starts;
     `rows`: and so many new rows, unless they have waited ten times as long."""
 
     command: str = "run"
@@ -88,8 +90,9 @@ class Builder:
     meter: Meter
     say: Callable[[str], None]
     _busy: bool = field(default=False, init=False)
-    _built: int | None = field(default=None, init=False)  # rows that the last good build saw
-    _seen: int = field(default=0, init=False)
+    #: Rows of each table that the last good build saw, and that the running one sees.
+    _built: Counter[str] | None = field(default=None, init=False)
+    _seen: Counter[str] = field(default_factory=Counter, init=False)
     _oldest: float | None = field(default=None, init=False)
     _started: float = field(default=0.0, init=False)
     _failed: str | None = field(default=None, init=False)
@@ -99,7 +102,12 @@ class Builder:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve,
-            args=(theirs, self.plan, self.project, self.profiles, self.target, list(self.tables)),
+            args=(
+                theirs,
+                self.plan,
+                Project(self.project, self.target, self.profiles, connected=not self.alone),
+                list(self.tables),
+            ),
             daemon=True,
         )
         self._process.start()
@@ -131,7 +139,7 @@ class Builder:
 
     def _new(self) -> int:
         """Rows that no good build has seen; -1: nothing was built yet."""
-        return -1 if self._built is None else self.meter.rows.total() - self._built
+        return -1 if self._built is None else (self.meter.rows - self._built).total()
 
     def _due(self, more: bool) -> bool:
         new, waited = self._new(), time.monotonic() - self._started
@@ -140,17 +148,18 @@ class Builder:
         if self._failed and waited < min(AGAIN, 10 * self.plan.every):
             return False
         if new < 0:
-            return True  # what came before this process may not be built
+            return True
         return (new >= self.plan.rows and waited >= self.plan.every) or (
             new > 0 and waited >= 10 * self.plan.every
         )
 
     def _begin(self) -> None:
-        self._seen, self._oldest = self.meter.rows.total(), self.meter.take_oldest()
+        self._seen, self._oldest = self.meter.rows.copy(), self.meter.take_oldest()
         self._started = time.monotonic()
         self._busy = True
         try:
-            self._pipe.send("build")
+            # None: what came before this process may not be built, whichever table it is in.
+            self._pipe.send(None if self._built is None else list(self._seen - self._built))
         except OSError:
             raise UserError(_DIED) from None
 
@@ -179,37 +188,39 @@ class Builder:
         return content  # type: ignore[no-any-return]
 
 
-def _serve(
-    pipe: Connection,
-    plan: Plan,
-    project: Path,
-    profiles: Path | None,
-    target: str,
-    tables: Sequence[str],
-) -> None:
-    """In the process: dbt, once for each message, until it is ended."""
+def _serve(pipe: Connection, plan: Plan, dbt: Project, tables: Sequence[str]) -> None:
+    """In the process: dbt, once for each message, until it is ended. A message: the tables with new
+    rows, or None for all, and with all else that their readers read, which may not be there yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sidecar ends it when it is done
     end_with_parent()
-    dbt = Project(project, target, profiles)
     try:
-        readers = _chosen(dbt, plan.select) if plan.select else _readers(dbt.manifest(), tables)
+        manifest = dbt.manifest()
+        chosen = _chosen(dbt, plan.select) if plan.select else []
+        sources = {} if chosen else _sources(manifest, tables)
     except UserError as impossible:
         pipe.send(("impossible", str(impossible)))
         return
     pipe.send(("ready", None))
-    # A third of a small build's time goes into dbt's artifacts, which are for lineage.
-    artifacts = () if wanted() else ("--no-write-json",)
-    # At first with all else that they read, which may not be there yet.
-    selection = readers if plan.select else [f"@{reader.removesuffix('+')}" for reader in readers]
+    # Together half of a small build's time: dbt's artifacts, which are for lineage, and the default
+    # checks, which are for `build` as tests are.
+    options = [] if wanted() else ["--no-write-json"]
+    command = [plan.command]
+    if plan.command == "run":
+        command += ["--vars", json.dumps({"lakebed_default_checks": "off"})]
     while True:
         try:
-            pipe.recv()
+            new = pipe.recv()
         except EOFError:
             return
+        if new is None:
+            affected = [f"@{source}" for found in sources.values() for source in found]
+        else:
+            affected = [f"{source}+" for table in new for source in sources.get(table, ())]
+        selection = chosen or affected
         error: str | None = None
         try:
-            dbt.dbt(*artifacts, plan.command, "--select", *selection)
-            selection = readers
+            if selection:
+                dbt.dbt(*options, *command, "--select", *selection)
         except UserError as failed:
             error = str(failed)
         except Exception as failed:
@@ -224,19 +235,18 @@ def _chosen(dbt: Project, select: str) -> list[str]:
     return select.split()
 
 
-def _readers(manifest: dict[str, Any], tables: Sequence[str]) -> list[str]:
-    """A selection of all that depends on tables of bronze. Raises UserError when nothing does."""
-    found = [
-        f"source:{source['source_name']}.{source['name']}+"
-        for source in manifest["sources"].values()
-        if source["schema"] == "bronze" and source["identifier"] in tables
-    ]
-    if not found:
+def _sources(manifest: dict[str, Any], tables: Sequence[str]) -> dict[str, list[str]]:
+    """dbt's sources that are tables of bronze, by table. Raises UserError for none at all."""
+    found: dict[str, list[str]] = {table: [] for table in tables}
+    for source in manifest["sources"].values():
+        if source["schema"] == "bronze" and source["identifier"] in found:
+            found[source["identifier"]].append(f"source:{source['source_name']}.{source['name']}")
+    if not any(found.values()):
         raise UserError(
             f"No source of dbt is bronze.{tables[0]}: declare it (docs/streaming.md), or say what "
             "to build with --select."
         )
-    return sorted(found)
+    return found
 
 
 @contextmanager
