@@ -1,11 +1,13 @@
-"""Erasure on Spark with Delta: killed at several points, it ends with not a byte left."""
+"""Erasure on Spark, of Delta and Iceberg: killed anywhere, it ends with not a byte left."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,9 @@ def traces(project: DbtProject) -> set[str]:
     folders = [project.folder / name for name in ("landing", "target", "logs")]
     folders += [home / "metastore", home / "logs", *home.glob(f"warehouse/*{project.schema}*")]
     folders += home.glob(f"warehouse/*{shop.ops_schema(project)}*")
-    looked, found = scan(folders, shop.IDENTIFYING)
+    # Iceberg keeps the first 16 letters of a smallest value, nearly those of a largest.
+    cut = [value[:15] for value in shop.IDENTIFYING if len(value) > 16]
+    looked, found = scan(folders, [*shop.IDENTIFYING, *cut])
     assert looked > 20
     return {"".join(Path(trace.path).suffixes[-2:]) + " " + trace.how for trace in found}
 
@@ -61,31 +65,56 @@ def traces(project: DbtProject) -> set[str]:
 def versions(project: DbtProject) -> int:
     """The sum of the newest versions of all tables."""
     assert project.cluster
-    logs = Path(project.cluster.home).glob("warehouse/*/*/_delta_log")
-    return sum(max((int(p.stem) for p in log.glob("*.json")), default=0) for log in logs)
+    found: Counter[Path] = Counter()
+    for pattern in ("_delta_log/*.json", "metadata/*.metadata.json"):
+        for path in Path(project.cluster.home).glob(f"warehouse/*/*/{pattern}"):
+            number = int(re.match(r"\d+", path.name)[0])  # type: ignore[index]
+            found[path.parent] = max(found[path.parent], number)
+    return found.total()
+
+
+#: What writes leave behind their rows: deletion vectors or delete files hide rows of a file that
+#: stays, a change feed has files of its own.
+HIDING = {
+    "delta": "'delta.enableDeletionVectors' = true, 'delta.enableChangeDataFeed' = true,"
+    " 'delta.checkpointInterval' = '7'",
+    "iceberg": "'write.delete.mode' = 'merge-on-read', 'write.update.mode' = 'merge-on-read',"
+    " 'write.merge.mode' = 'merge-on-read'",
+}
+LEFT = {
+    "delta": {".crc bytes", ".json bytes", ".snappy.parquet inside Parquet"},
+    "iceberg": {".avro inside Avro", ".parquet inside Parquet"},
+}
 
 
 @pytest.mark.parametrize(
-    "commits",
+    ("lake", "commits"),
     [
-        pytest.param((10, 30), id="while history goes"),
-        pytest.param((2, 9), id="while rows go", marks=pytest.mark.soak),
+        pytest.param("delta", (10, 30), id="delta, while history goes"),
+        pytest.param("delta", (2, 9), id="delta, while rows go", marks=pytest.mark.soak),
+        pytest.param("iceberg", (10, 20), id="iceberg, while history goes"),
+        pytest.param("iceberg", (2, 9), id="iceberg, while rows go", marks=pytest.mark.soak),
     ],
+    indirect=["lake"],
 )
 def test_killed_and_run_again_nothing_is_left(
-    cluster: Cluster, tmp_path: Path, commits: tuple[int, int]
+    lake: Cluster, tmp_path: Path, commits: tuple[int, int]
 ) -> None:
-    project = shop.project(tmp_path / "shop", cluster, small=True)
+    project = shop.project(tmp_path / "shop", lake, small=True)
     shop.fill(project, builds=1)
     before = rows(project, OTHERS)
     everything = rows(project, "true")
-    assert {".crc bytes", ".json bytes", ".snappy.parquet inside Parquet"} <= traces(project)
-    # Deletion vectors hide rows and leave them in their file; a change feed has files of its own.
+    assert LEFT[lake.table_format] <= traces(project)
     table = f"{project.schema}_silver.silver_shop__orders"
-    project.query(
-        f"alter table {table} set tblproperties ('delta.enableDeletionVectors' = true,"
-        " 'delta.enableChangeDataFeed' = true, 'delta.checkpointInterval' = '7')"
-    )
+    project.query(f"alter table {table} set tblproperties ({HIDING[lake.table_format]})")
+    if lake.table_format == "iceberg":
+        # A tag keeps a version; a branch is one that nobody looks at.
+        project.query(f"alter table {table} create tag kept")
+        project.query(f"alter table {table} create branch other")
+        refused = shop.erase(project, "run", *WHO, check=False)
+        assert "has a branch 'other'" in refused.stderr
+        assert rows(project, "true") == everything
+        project.query(f"alter table {table} drop branch other")
 
     # By commits, whatever the machine's speed.
     goal = versions(project) + random.Random(4).randint(*commits)
@@ -106,7 +135,8 @@ def test_killed_and_run_again_nothing_is_left(
         lost = 1 if kept and "silver" not in name else 0  # the malformed line
         assert len(after[name]) == len(everything[name]) - (lost if kept else 1), name
     properties = dict(project.query(f"show tblproperties {table}"))
-    assert properties["delta.checkpointInterval"] == "7"
+    if lake.table_format == "delta":
+        assert properties["delta.checkpointInterval"] == "7"
     assert "delta.deletedFileRetentionDuration" not in properties
     value = ("--value", shop.IDENTIFYING[1])
     assert "Nothing is left in 6 tables" in shop.erase(project, "verify", *WHO, *value).stdout
@@ -135,7 +165,9 @@ def test_killed_and_run_again_nothing_is_left(
     assert {trace.split()[0] for trace in traces(project)} <= {".csv"}
 
     # Nobody is told that she is gone where a stream may have brought her.
-    project.query(f"create table {shop.ops_schema(project)}.dlq (dlq_id string) using delta")
+    project.query(
+        f"create table {shop.ops_schema(project)}.dlq (dlq_id string) using {lake.table_format}"
+    )
     refused = shop.erase(project, "run", *WHO, check=False)
     assert refused.returncode == 1
     assert "can be erased on DuckLake only so far" in refused.stderr

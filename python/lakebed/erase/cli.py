@@ -71,7 +71,7 @@ def run(
 
     Example: lakebed erase run household 1234
     """
-    from lakebed.erase import delta, ducklake
+    from lakebed.erase import delta, ducklake, iceberg
     from lakebed.erase import request as requests
 
     project = _project(target, project_dir, profiles_dir)
@@ -84,14 +84,15 @@ def run(
     if lake:
         ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
-    folders = [] if lake else delta.folders(requests.locations(project, request))
+    folders = {} if lake else _tables(project, request)
     tables = requests.erase(project, request)["tables"]
     _show(request, tables)
     if lake:
         removed = ducklake.purge(lake)
     else:
-        requests.erase_history(project, request)
-        removed = delta.forget(folders)
+        kept = requests.erase_history(project, request)
+        removed = iceberg.forget(kept)
+        removed += delta.forget(path for path, kind in folders.items() if kind == "delta")
     requests.complete(project, request, sum(tables.values()))
     typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
 
@@ -117,7 +118,7 @@ def verify(
 
     Example: lakebed erase verify customer HH-93f2a --value ada@example.org
     """
-    from lakebed.erase import delta, ducklake
+    from lakebed.erase import ducklake
     from lakebed.erase import request as requests
     from lakebed.erase.scan import scan
 
@@ -131,7 +132,7 @@ def verify(
     if values:
         lake = _lake(project)
         places = {*_folders(lake), *filter(None, [request.landing])}
-        places |= set(delta.folders(requests.locations(project, request)))
+        places |= set(_tables(project, request))
         folders = sorted(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
         )
@@ -159,6 +160,16 @@ def _lake(project: Project) -> Lake | None:
     if output.get("type") == "spark":
         return None
     return open_lake(project.target, project.folder, project.profiles)
+
+
+def _tables(project: Project, request: Request) -> dict[Path, str]:
+    """The folders of tables on Spark, and their formats; none on DuckDB. Raises UserError."""
+    from lakebed.erase import delta, iceberg
+    from lakebed.erase import request as requests
+
+    of = {"delta": delta.folder, "iceberg": iceberg.folder}
+    found = requests.locations(project, request)
+    return {of[table["format"]](table["folder"]): table["format"] for table in found}
 
 
 def _folders(lake: Lake | None) -> list[Path]:

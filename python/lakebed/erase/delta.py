@@ -17,23 +17,20 @@ _VERSION = re.compile(r"^\.?(\d{20})\.")
 _CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint\.")
 
 
-def folders(locations: Iterable[str]) -> list[Path]:
-    """The folders of tables. Raises UserError when the log of one cannot be cut."""
-    found = []
-    for location in locations:
-        url = urlparse(location)
-        folder = Path(unquote(url.path))
-        if url.scheme not in ("", "file") or not (folder / "_delta_log").is_dir():
-            raise UserError(
-                f"{location} is no folder on this machine, and the old log of a table can be "
-                "removed on a file system only. Nothing was erased."
-            )
-        if any((folder / "_delta_log").glob("_sidecars/*")):
-            raise UserError(
-                f"{location}: its log has checkpoints of version 2, which erasure cannot cut: set "
-                "delta.checkpointPolicy to classic. Nothing was erased."
-            )
-        found.append(folder)
+def folder(location: str) -> Path:
+    """The folder of a table. Raises UserError when its log cannot be cut."""
+    url = urlparse(location)
+    found = Path(unquote(url.path))
+    if url.scheme not in ("", "file") or not (found / "_delta_log").is_dir():
+        raise UserError(
+            f"{location} is no folder on this machine, and the old log of a table can be "
+            "removed on a file system only. Nothing was erased."
+        )
+    if any((found / "_delta_log").glob("_sidecars/*")):
+        raise UserError(
+            f"{location}: its log has checkpoints of version 2, which erasure cannot cut: set "
+            "delta.checkpointPolicy to classic. Nothing was erased."
+        )
     return found
 
 
@@ -52,11 +49,11 @@ def forget(tables: Iterable[Path]) -> int:
             if found and checkpoints and int(found[1]) < max(checkpoints):
                 path.unlink()
                 removed += 1
-        _remove_empty(folder)
+        remove_empty(folder)
     return removed
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Folders of partitions are named by values."""
     for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
         inside = path.relative_to(folder).parts[0]

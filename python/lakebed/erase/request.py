@@ -109,16 +109,18 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
     return answer(printed)
 
 
-def locations(project: Project, request: Request) -> list[str]:
-    """Where the tables lie, on Spark. Raises UserError when they are of a format that cannot be."""
+def locations(project: Project, request: Request) -> list[dict[str, str]]:
+    """`folder` and `format` of the tables, on Spark. Raises UserError for what cannot be erased."""
     printed = project.operation("erase_folders", {"tables": _names(request)})
-    found: list[str] = answer(printed)["folders"]
+    found: list[dict[str, str]] = answer(printed)["tables"]
     return found
 
 
-def erase_history(project: Project, request: Request) -> None:
-    """Old files, and a fresh start of each table's log, on Spark."""
-    project.operation("erase_history", {"tables": _names(request)})
+def erase_history(project: Project, request: Request) -> dict[str, list[str]]:
+    """What SQL can do, on Spark. Returns the files of each Iceberg table, by its folder."""
+    printed = project.operation("erase_history", {"tables": _names(request)})
+    kept: dict[str, list[str]] = answer(printed)["kept"]
+    return kept
 
 
 def _names(request: Request) -> list[dict[str, str]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import duckdb
 
+from lakebed.errors import UserError
+
 _CHUNK = 4 << 20
 
 
@@ -29,8 +31,9 @@ def scan(
     """Number of files looked at, and the traces of any of `values`; `objects` are names of what is
     elsewhere, with copies to look into.
 
-    Looks at names; at raw bytes as UTF-8 and UTF-16; inside gzip; in every column, partition value
-    and statistic of Parquet (pages are decompressed); in every table of DuckDB files.
+    Looks at names; at raw bytes as UTF-8 and UTF-16; inside gzip and the blocks of Avro; in every
+    column, partition value and statistic of Parquet (pages are decompressed); in every table of
+    DuckDB files. Raises UserError where Avro cannot be read.
     """
     needles = sorted({form for value in values if value for form in _forms(value)})
     found: set[Trace] = set()
@@ -77,6 +80,8 @@ def _traces(path: Path, needles: Sequence[bytes], values: Sequence[str]) -> Iter
         head = stream.read(16)
     if head[:2] == b"\x1f\x8b" and _in_stream(_unzipped(path), needles):
         yield "inside gzip"
+    if head[:4] == b"Obj\x01" and _in_stream(_avro(path), needles):
+        yield "inside Avro"
     if head[:4] == b"PAR1" and _in_tables([f"read_parquet('{_sql(path)}')"], values):
         yield "inside Parquet"
     if head[8:12] == b"DUCK":
@@ -129,6 +134,20 @@ def _unzipped(path: Path) -> Iterator[bytes]:
                 yield chunk
         except (OSError, EOFError, zlib.error):
             return
+
+
+def _avro(path: Path) -> Iterator[bytes]:
+    """What Iceberg says of files, their smallest and largest values included."""
+    try:
+        from fastavro import block_reader
+    except ImportError as error:
+        raise UserError("To look into Avro files: pip install 'lakebed[spark]'.") from error
+    with path.open("rb") as stream:
+        try:
+            for block in block_reader(stream):
+                yield block.bytes_.getvalue()  # type: ignore[attr-defined]  # of the C class
+        except (ValueError, EOFError, zlib.error):
+            return  # a torn file, whose raw bytes were looked at
 
 
 def _sql(path: Path) -> str:
