@@ -37,6 +37,7 @@
             {%- do lakebed.tag(relation, tag) -%}
         {%- endfor -%}
         {%- set text = dbt.type_string() -%}
+        {%- do adapter.create_schema(lakebed.backfills().without_identifier()) -%}
         {%- do run_query('create table if not exists ' ~ lakebed.backfills() ~ ' (backfill ' ~ text ~ ', attempt int, event ' ~ text ~ ', table_schema ' ~ text ~ ', table_name ' ~ text ~ ', starts_at timestamp, ends_at timestamp, code ' ~ text ~ ', rows_before bigint, rows_after bigint, rows_gone bigint, rows_new bigint, recorded_at timestamp)' ~ lakebed.using_format()) -%}
         {%- do lakebed.record_backfill(name, attempt, 'begun', code, tables, starts_at, ends_at, []) -%}
     {%- endif -%}

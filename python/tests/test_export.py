@@ -47,10 +47,8 @@ models:
 
 
 @pytest.fixture(scope="module")
-def project(
-    engine: Cluster | None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DbtProject]:
-    made = DbtProject(tmp_path_factory.mktemp("project"), FILES, None, None, engine)
+def project(lake: Cluster | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DbtProject]:
+    made = DbtProject(tmp_path_factory.mktemp("project"), FILES, None, None, lake)
     made.run("build")
     return made
 

@@ -69,14 +69,14 @@ FILES = {
 }
 
 
-def made(folder: Path, engine: Cluster | None) -> DbtProject:
+def made(folder: Path, cluster: Cluster | None) -> DbtProject:
     own = {
         "legal_holds": "holds.csv",
         "lakebed_ops_schema": f"ops_{random.randrange(10**9)}",
         "as_of": "2026-01-01 12:00:00",
     }
     config = {"on-run-start": ["{{ lakebed.create_positions() }}"]}
-    project = DbtProject(folder, FILES, own, config, engine)
+    project = DbtProject(folder, FILES, own, config, cluster)
     project.ops = own["lakebed_ops_schema"]  # type: ignore[attr-defined]
     project.run("build")
     return project
@@ -89,8 +89,9 @@ def ids(project: DbtProject) -> list[int]:
 OLD = [n for n in range(1, 100) if n % 10 > 0 and n * 10 > 400]
 
 
-def test_old_rows_are_archived_and_gone(engine: Cluster | None, tmp_path: Path) -> None:
-    project = made(tmp_path, engine)
+@pytest.mark.soak_on("iceberg")
+def test_old_rows_are_archived_and_gone(lake: Cluster | None, tmp_path: Path) -> None:
+    project = made(tmp_path, lake)
     project.write("holds.csv", f"{HEADER}{project.schema}.sales,customer,C3,case 17\n")
     held = [n for n in OLD if n % 5 == 3]
     gone = [n for n in OLD if n % 5 != 3]
