@@ -1,7 +1,7 @@
 {#- What `lakebed backfill` asks of the lake, and what it writes down. A backfill has a number of attempts,
     each begins with a tag on its tables: what they were before. Its log is `ops.backfills`, append-only:
     a row a table when it begins, after each step, when it is finished, and when it is undone.
-    Engines: DuckDB (DuckLake), Spark (Delta). -#}
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). -#}
 {% macro backfills() -%}
     {{- return(lakebed.ops_relation('backfills')) -}}
 {%- endmacro %}

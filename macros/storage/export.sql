@@ -1,7 +1,7 @@
 {#- The part of `lakebed export` that an engine does: a table's rows as it is at one version, or some of
     them, as Parquet, read back and compared. Prints a line of JSON: what the manifest says of them.
     Arguments: relation, or `schema.table`; folder, an absolute path that is not there yet; where, a
-    condition. Engines: DuckDB (DuckLake), Spark (Delta). -#}
+    condition. Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). -#}
 {% macro export_rows(relation, folder, where=none) %}
     {%- if execute -%}
         {%- set table = lakebed.stored_table(relation) -%}

@@ -1,6 +1,6 @@
 {#- What `lakebed retain` works from: each model with `meta: {retention: {column, days, archive}}`, how it is
     built, and whether it is in the lake. Prints one line of JSON.
-    Engines: DuckDB (DuckLake), Spark (Delta). Example: dbt run-operation retention_facts -#}
+    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). Example: dbt run-operation retention_facts -#}
 {% macro retention_facts() %}
     {%- if execute -%}
         {%- set found = [] -%}
