@@ -211,14 +211,14 @@
     {{- return(found[0][0] | int if found else none) -}}
 {% endmacro %}
 
-{#- Returns: the version that has the name now. -#}
-{% macro set_tag(relation, name) %}{{- return(adapter.dispatch('set_tag', 'lakebed')(relation, name)) -}}{% endmacro %}
+{#- Names a version, the newest by default. Returns: the version that has the name now. -#}
+{% macro set_tag(relation, name, version=none) %}{{- return(adapter.dispatch('set_tag', 'lakebed')(relation, name, version)) -}}{% endmacro %}
 
-{% macro default__set_tag(relation, name) %}
+{% macro default__set_tag(relation, name, version) %}
     {%- set text = dbt.type_string() -%}
     {%- do adapter.create_schema(lakebed.tags().without_identifier()) -%}
     {%- do run_query('create table if not exists ' ~ lakebed.tags() ~ ' (table_schema ' ~ text ~ ', table_name ' ~ text ~ ', name ' ~ text ~ ', version bigint, tagged_at timestamp)' ~ lakebed.using_format()) -%}
-    {%- set version = lakebed.newest_version(relation) -%}
+    {%- set version = lakebed.newest_version(relation) if version is none else version -%}
     {%- do run_query('insert into ' ~ lakebed.tags() ~ ' values (' ~ lakebed.text_literal(relation.schema) ~ ', ' ~ lakebed.text_literal(relation.identifier) ~ ', ' ~ lakebed.text_literal(name) ~ ', ' ~ version ~ ', ' ~ lakebed.as_of() ~ ')') -%}
     {{- return(version) -}}
 {% endmacro %}

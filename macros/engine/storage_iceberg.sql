@@ -50,8 +50,8 @@
     {{- return(found[0][0] | int if found else none) -}}
 {% endmacro %}
 
-{% macro iceberg_set_tag(relation, name) %}
-    {%- set version = lakebed.iceberg_newest_version(relation) -%}
+{% macro iceberg_set_tag(relation, name, version) %}
+    {%- set version = lakebed.iceberg_newest_version(relation) if version is none else version -%}
     {%- if not version -%}
         {{ exceptions.raise_compiler_error("Lakebed: " ~ relation.schema ~ "." ~ relation.identifier ~ " has no version yet to be tagged: nothing was ever written to it.") }}
     {%- elif run_query('select 1 from ' ~ relation ~ '.refs where name = ' ~ lakebed.text_literal(name)).rows -%}

@@ -50,8 +50,8 @@
     {{- return(lakebed.by_format(relation, lakebed.default__version_of_tag, lakebed.iceberg_version_of_tag)(relation, name)) -}}
 {% endmacro %}
 
-{% macro spark__set_tag(relation, name) %}
-    {{- return(lakebed.by_format(relation, lakebed.default__set_tag, lakebed.iceberg_set_tag)(relation, name)) -}}
+{% macro spark__set_tag(relation, name, version) %}
+    {{- return(lakebed.by_format(relation, lakebed.default__set_tag, lakebed.iceberg_set_tag)(relation, name, version)) -}}
 {% endmacro %}
 
 {% macro spark__remove_tag(relation, name) %}

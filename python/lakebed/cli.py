@@ -14,6 +14,7 @@ from lakebed.audit.cli import audit
 from lakebed.backfill_cli import backfill
 from lakebed.cdc.cli import capture
 from lakebed.cdc.relay_cli import relay
+from lakebed.convert.cli import app as convert
 from lakebed.edge.cli import app as edge
 from lakebed.erase.cli import app as erase
 from lakebed.errors import UserError, explain
@@ -54,6 +55,7 @@ app.add_typer(erase, name="erase")
 app.add_typer(maintain, name="maintain")
 app.add_typer(retain, name="retain")
 app.add_typer(tier, name="tier")
+app.add_typer(convert, name="convert")
 app.add_typer(lineage, name="lineage")
 app.command()(audit)
 app.command()(export)

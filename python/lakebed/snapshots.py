@@ -36,7 +36,7 @@ def export(project: Project, table: str, folder: Path, where: str | None = None)
     folder = folder.absolute()
     if folder.exists():
         raise UserError(f"{folder} is there already: an export never writes over anything.")
-    with _beside(folder) as partial:
+    with beside(folder) as partial:
         arguments = {"relation": table, "folder": str(partial / DATA), "where": where}
         manifest = answer(project.operation("export_rows", arguments))
         data = partial / DATA
@@ -52,14 +52,14 @@ def export(project: Project, table: str, folder: Path, where: str | None = None)
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")
         for path in (*data.iterdir(), partial / MANIFEST, data, partial):
-            _sync(path)
+            synced(path)
         try:
             partial.rename(folder)
         except OSError as error:
             raise UserError(
                 f"{folder} is there already: an export never writes over anything."
             ) from error
-    _sync(folder.parent)
+    synced(folder.parent)
     return {**manifest, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
@@ -108,7 +108,7 @@ def import_as(
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
+def beside(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, removed unless it is moved away; those of the dead go first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."
@@ -140,7 +140,7 @@ def _sum(path: Path) -> dict[str, str]:
     return {"sha256": digest.hexdigest()}
 
 
-def _sync(path: Path) -> None:
+def synced(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,0 +1,1 @@
+"""A table changes its format while people read and write it: `lakebed convert`."""
