@@ -55,11 +55,15 @@
     {%- for statement in statements -%}{%- do run_query(statement) -%}{%- endfor -%}
 {% endmacro %}
 
-{#- A statement after which a view shows another query, and before which it shows the old one. Spark's `create or
-    replace view` drops the view first, and a reader then finds none. -#}
+{#- A statement after which a view shows another query, and before which it shows the old one. Spark's own `create or
+    replace view` drops the view first, and a reader then finds none; views of Iceberg's catalogue
+    are replaced, and know no `alter view`. -#}
 {% macro view_sql(view, query) %}{{- return(adapter.dispatch('view_sql', 'lakebed')(view, query)) -}}{% endmacro %}
 {% macro duckdb__view_sql(view, query) %}{{- return('create or replace view ' ~ view ~ ' as ' ~ query) -}}{% endmacro %}
-{% macro spark__view_sql(view, query) %}{{- return(('alter' if load_relation(view) else 'create') ~ ' view ' ~ view ~ ' as ' ~ query) -}}{% endmacro %}
+{% macro spark__view_sql(view, query) %}
+    {%- set verb = 'create or replace' if lakebed.table_format() == 'iceberg' else 'alter' if load_relation(view) else 'create' -%}
+    {{- return(verb ~ ' view ' ~ view ~ ' as ' ~ query) -}}
+{% endmacro %}
 
 {#- Statements that make an empty table with the columns of a query, and a history of its changes. -#}
 {% macro empty_table_sql(relation, query, partitions) %}{{- return(adapter.dispatch('empty_table_sql', 'lakebed')(relation, query, partitions)) -}}{% endmacro %}

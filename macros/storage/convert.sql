@@ -120,7 +120,9 @@
 {% endmacro %}
 
 {% macro copied_update(conversion, batch, whole) %}
-    {{- return(lakebed.conversion_update(conversion, {'batch': batch, 'base': batch if whole else conversion.base, 'open_step': 'null'})) -}}
+    {%- set values = {'batch': batch, 'open_step': 'null'} -%}
+    {%- if whole -%}{%- do values.update(base=batch, position='null') -%}{%- endif -%}
+    {{- return(lakebed.conversion_update(conversion, values)) -}}
 {% endmacro %}
 
 {#- Compares the files with the table, every row. Prints one line of JSON: version, of the table; rows, of
@@ -178,7 +180,7 @@
     before (conversion.folder is the new one then). -#}
 {% macro convert_switch(conversion, readers, position, files=none) %}
     {%- if execute -%}
-        {%- set moved = {'readers': lakebed.text_literal(readers), 'position': 'null' if position is none else position, 'open_step': "'view'", 'folder': lakebed.text_literal(conversion.folder)} -%}
+        {%- set moved = {'readers': lakebed.text_literal(readers), 'position': position, 'open_step': "'view'", 'folder': lakebed.text_literal(conversion.folder)} -%}
         {%- if readers == 'table' -%}{%- do moved.update(cut_over_at=lakebed.as_of()) -%}{%- endif -%}
         {%- set batch = conversion.batch + 1 -%}
         {%- if files is not none -%}{%- do moved.update(batch=batch, base=batch) -%}{%- endif -%}
@@ -277,12 +279,13 @@
     {{- return(found) -}}
 {% endmacro %}
 
-{#- Files that convert_follow made are in their place: they and the position belong together. -#}
+{#- Files that convert_follow made are in their place: they and the position belong together. Without a position
+    the files lead again. -#}
 {% macro convert_followed(conversion, files, position) %}
     {%- if execute -%}
         {%- set table = lakebed.stored_table(conversion.stored_as) -%}
         {%- set batch = conversion.batch + (1 if files else 0) -%}
-        {%- do lakebed.in_one_commit((lakebed.files_statements(conversion, batch, files) if files else []) + [lakebed.conversion_update(conversion, {'batch': batch, 'position': position})]) -%}
+        {%- do lakebed.in_one_commit((lakebed.files_statements(conversion, batch, files) if files else []) + [lakebed.conversion_update(conversion, {'batch': batch, 'position': 'null' if position is none else position})]) -%}
         {%- do lakebed.keep_position(conversion, table, position) -%}
     {%- endif -%}
 {% endmacro %}

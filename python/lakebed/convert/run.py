@@ -134,6 +134,8 @@ def _sync(project: Project, found: Conversion, recopy: bool, tell: Tell) -> Conv
             found = _copy(project, found, state.new[number : number + BATCH], False, tell)
     if found.readers == "table":
         return _follow(project, found, tell)
+    if found.position is not None and not recopy:
+        return _follow(project, found, tell, last=True)  # a roll-back was killed before this
     if not recopy and not state.new:
         tell(f"{found.stored_as} has all {len(found.known):,} files.")
     return found
@@ -174,7 +176,8 @@ def _copy(
     return replace(found, batch=batch, base=batch if whole else found.base, known=known)
 
 
-def _follow(project: Project, found: Conversion, tell: Tell) -> Conversion:
+def _follow(project: Project, found: Conversion, tell: Tell, last: bool = False) -> Conversion:
+    """Write what came to the table to new files; after the `last` time the files lead again."""
     with beside(found.folder) as partial:
         made = answer(
             project.operation(
@@ -187,23 +190,24 @@ def _follow(project: Project, found: Conversion, tell: Tell) -> Conversion:
                 f"cut-over: files to which others are added cannot follow. {found.way_out}"
             )
         files = _placed(partial, found, made["parts"], found.folder)
-    if made["version"] != found.position:
+    position = None if last else made["version"]
+    if position != found.position:
         project.operation(
             "convert_followed",
             {
                 "conversion": found.arguments,
                 "files": [asdict(each) for each in files],
-                "position": made["version"],
+                "position": position,
             },
         )
     if made["rows"]:
         tell(f"{made['rows']:,} rows that came to {found.stored_as}: {len(files):,} new files")
-    else:
+    elif not last:
         tell(f"the files have all rows of {found.stored_as}")
     return replace(
         found,
         batch=found.batch + bool(files),
-        position=made["version"],
+        position=position,
         known=found.known | {each.file: each for each in files},
     )
 
@@ -312,16 +316,21 @@ def roll_back(project: Project, view: str, to: Path | None, tell: Tell) -> Compa
         if to is None:
             found = _sync(project, found, False, tell)
             compared = _same(project, found)
-            _switch(project, found, "files", None)
-            return compared
-        return _move_back(project, found, to.absolute())
+            _switch(project, found, "files", compared.version)
+            found = replace(found, readers="files", position=compared.version)
+        else:
+            found, compared = _move_back(project, found, to.absolute())
+        # What a writer wrote to the table until readers saw the files again.
+        _follow(project, found, tell, last=True)
+        return compared
 
 
-def _move_back(project: Project, found: Conversion, folder: Path) -> Compared:
-    new, compared, _ = _written(project, found, folder)
+def _move_back(project: Project, found: Conversion, folder: Path) -> tuple[Conversion, Compared]:
+    new, compared, version = _written(project, found, folder)
     files = [asdict(each) for each in new.known.values()]
-    _switch(project, new, "files", None, files=files)
-    return compared
+    _switch(project, new, "files", version, files=files)
+    batch = new.batch + 1
+    return replace(new, readers="files", batch=batch, base=batch, position=version), compared
 
 
 def publish(project: Project, table: str, folder: Path) -> Compared:

@@ -48,6 +48,8 @@ class Conversion:
         """What to do when the files can follow the table no more."""
         if self.published:
             return f"`finish {self.view}`, and `publish` it to another folder."
+        if self.readers == "files":
+            return f"`sync {self.view} --recopy` puts the rows of the files in their place."
         return "`roll-back --to FOLDER` writes all rows to new ones."
 
     @property
