@@ -7,7 +7,7 @@ keeps the metadata files of old versions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from lakebed.erase.delta import remove_empty
@@ -28,23 +28,38 @@ def folder(location: str) -> Path:
 def forget(tables: Mapping[str, Iterable[str]]) -> int:
     """Remove from the folder of each table what is not one of its files.
 
-    Returns the number of files removed.
+    Returns the number of files removed. Raises UserError, before it removes any of a table, when
+    one of its files is elsewhere: what seems to be nobody's could be that one by another name.
     """
     removed = 0
     for location, files in tables.items():
-        kept = {_path(file) for file in files}
-        snapshots = {m[1] for file in kept if (m := re.search(r"/snap-(\d+)-[^/]*$", file))}
         home = folder(location)
+        kept = {_path(file) for file in files}
+        for file in sorted(kept):
+            if not (Path(file).is_relative_to(home) and Path(file).is_file()):
+                raise UserError(
+                    f"{file} is a file of the table in {home} and not in that folder: its old "
+                    "files are left, and the request is not complete."
+                )
+        snapshots = {m[1] for file in kept if (m := re.search(r"/snap-(\d+)-[^/]*$", file))}
         for path in sorted(home.rglob("*")):
-            checked = path.with_name(path.name[1:].removesuffix(".crc"))
-            file = checked if path.suffix == ".crc" else path
-            # Statistics of the present snapshot are named by it.
-            ours = str(file) in kept or any(file.name.find(each) >= 0 for each in snapshots)
-            if path.is_file() and not ours and path.name != "version-hint.text":
+            if path.is_file() and not _is_kept(path, kept, snapshots):
                 path.unlink()
                 removed += 1
         remove_empty(home)
     return removed
+
+
+def _is_kept(path: Path, kept: Collection[str], snapshots: Collection[str]) -> bool:
+    """Whether it is one of the table's files, or its checksum; statistics have the snapshot's name,
+    and a catalogue without a server its own note of the newest version."""
+    if path.suffix == ".crc":
+        path = path.with_name(path.name[1:].removesuffix(".crc"))
+    return (
+        str(path) in kept
+        or path.name == "version-hint.text"
+        or any(each in path.name for each in snapshots)
+    )
 
 
 def _path(location: str) -> str:
