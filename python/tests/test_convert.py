@@ -172,7 +172,8 @@ def test_a_whole_life(conversion: Conversion) -> None:
         assert readers.errors == []
         assert len(readers.seen) > 20
         assert set(readers.seen) <= totals
-        assert readers.seen[-1] == total(expected)
+        if c.format != "iceberg":  # of which a session keeps what it read for half a minute
+            assert readers.seen[-1] == total(expected)
 
 
 def total(ids: Ids) -> tuple[int, int]:
@@ -279,6 +280,7 @@ def test_readers_of_a_shared_lake_see_no_gap(team: TeamLakehouse) -> None:
     assert readers.seen[-1] == (300, 3)
 
 
+@pytest.mark.soak_on("iceberg")
 def test_what_is_not_the_same_is_found(conversion: Conversion) -> None:
     """A copy that lost a row or has another value, files that changed: nobody is shown that."""
     c = conversion
@@ -300,6 +302,10 @@ def test_what_is_not_the_same_is_found(conversion: Conversion) -> None:
     assert "are not the same" in c.refused("cut-over", c.view)
     c.do("sync", c.view, "--recopy")
     if c.format == "ducklake":  # what says so is Python's
+        c.sql(f"alter table {c.table} add column extra integer")
+        found = lakebed(c.project, "convert", "validate", c.view, check=False)
+        assert "columns only in the table: extra INTEGER" in found.stdout
+        c.sql(f"alter table {c.table} drop column extra")
         file = c.folder / "part=a" / "1.parquet"
         file.unlink()
         assert "part=a/1.parquet. Their rows" in c.refused("sync", c.view)
@@ -340,6 +346,7 @@ def test_files_go_when_they_are_due(tmp_path: Path) -> None:
     assert c.ids() == expected
 
 
+@pytest.mark.soak_on("iceberg")
 def test_refusals(conversion: Conversion) -> None:
     """One line, and nothing is touched."""
     c = conversion
@@ -584,6 +591,7 @@ def test_a_writer_in_the_moment_of_the_roll_back(tmp_path: Path) -> None:
     assert "11 rows, the same" in c.do("validate", c.view)
 
 
+@pytest.mark.soak_on("delta")
 def test_steps_that_are_killed_are_gone_on_with(conversion: Conversion) -> None:
     c = conversion
     c.use("killed")

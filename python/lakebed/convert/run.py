@@ -247,6 +247,11 @@ def _compare(project: Project, found: Conversion) -> Compared:
         raise UserError(
             f"{what}: {_some(state.broken or new)}. `lakebed convert sync {found.view}` first."
         )
+    if found.readers == "files" and found.position is not None:
+        raise UserError(
+            f"A roll-back was killed at its end: `lakebed convert sync {found.view}` first, for "
+            f"what was written to {found.stored_as} meanwhile."
+        )
     answered = answer(
         project.operation(
             "convert_compare", {"conversion": found.arguments, "files": sorted(found.known)}
@@ -258,9 +263,7 @@ def _compare(project: Project, found: Conversion) -> Compared:
 def _problems(answered: dict[str, Any]) -> Iterator[str]:
     for side, columns in zip(("files", "table"), answered["columns"], strict=True):
         if columns:
-            yield f"only the {side} have the columns {', '.join(columns)}".replace(
-                "table have", "table has"
-            )
+            yield f"columns only in the {side}: {', '.join(columns)}"
     if answered["same"] or any(answered["columns"]):
         return
     for one in answered["only"]:
