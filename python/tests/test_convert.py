@@ -554,7 +554,7 @@ def test_a_crash_between_any_two_operations(tmp_path: Path) -> None:
     c.do("cut-over", c.view, check=False)
     steps: dict[str, Callable[[Project], Any]] = {
         "sync": lambda project: run.sync(project, c.view, False, lambda _: None),
-        "cut-over": lambda project: run.cut_over(project, c.view),
+        "cut-over": lambda project: run.cut_over(project, c.view, lambda _: None),
         "roll-back": lambda project: run.roll_back(project, c.view, None, lambda _: None),
     }
     late = Ids()
@@ -578,17 +578,21 @@ def test_a_crash_between_any_two_operations(tmp_path: Path) -> None:
     assert c.ids() == c.ids(c.table) == expected
 
 
-def test_a_writer_in_the_moment_of_the_roll_back(tmp_path: Path) -> None:
+def test_writers_in_the_moment_of_the_switch(tmp_path: Path) -> None:
     c = Conversion(tmp_path, None)
     expected = c.land(1)
     c.do("start", str(c.folder), c.view)
-    c.do("cut-over", c.view)
-    project = Interrupted(
-        c.project.folder, meanwhile=("convert_switch", lambda: c.insert(777, part="z"))
-    )
+
+    def meanwhile(write: Callable[[], Any]) -> Interrupted:
+        return Interrupted(c.project.folder, meanwhile=("convert_switch", write))
+
+    run.cut_over(meanwhile(lambda: c.land(2)), c.view, lambda _: None)
+    expected += Counter(2000 + i for i in range(10))
+    assert c.ids() == expected
+    project = meanwhile(lambda: c.insert(777, part="z"))
     run.roll_back(project, c.view, None, lambda _: None)
     assert c.ids() == expected + Counter([777])
-    assert "11 rows, the same" in c.do("validate", c.view)
+    assert "21 rows, the same" in c.do("validate", c.view)
 
 
 @pytest.mark.soak_on("delta")

@@ -120,7 +120,7 @@ def cut_over(
     """
     from lakebed.convert import run
 
-    compared = run.cut_over(_project(target, project_dir, profiles_dir), view)
+    compared = run.cut_over(_project(target, project_dir, profiles_dir), view, typer.echo)
     typer.echo(f"Readers of {view} see the table, with the same {compared.rows:,} rows.")
 
 

@@ -276,13 +276,16 @@ def _problems(answered: dict[str, Any]) -> Iterator[str]:
         yield "hashes that differ in rows that are equal: values that look the same, and are not"
 
 
-def cut_over(project: Project, view: str) -> Compared:
+def cut_over(project: Project, view: str, tell: Tell) -> Compared:
     """Let readers see the table, if it has every row. Raises UserError, and they see no change."""
     with opened(project, view) as found:
         if found.readers == "table":
             raise UserError(f"Readers of {view} see the table already.")
         compared = _same(project, found)
         _switch(project, found, "table", compared.version)
+        # A file that came until readers saw the table.
+        if late := found.moves().new:
+            _copy(project, found, late, False, tell)
         return compared
 
 
