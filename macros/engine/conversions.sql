@@ -162,6 +162,11 @@
     {{- return(found) -}}
 {% endmacro %}
 
+{#- Whether values of a type, or of one inside it, cannot be compared. -#}
+{% macro is_incomparable(type) %}{{- return(adapter.dispatch('is_incomparable', 'lakebed')(type)) -}}{% endmacro %}
+{% macro duckdb__is_incomparable(type) %}{{- return(false) -}}{% endmacro %}
+{% macro spark__is_incomparable(type) %}{{- return('map<' in type.lower()) -}}{% endmacro %}
+
 {#- What becomes of a type in a table of the lake's format. -#}
 {% macro stored_type(type) %}{{- return(adapter.dispatch('stored_type', 'lakebed')(type)) -}}{% endmacro %}
 {% macro duckdb__stored_type(type) %}{{- return(type) -}}{% endmacro %}

@@ -60,8 +60,8 @@
         {%- elif load_relation(table) -%}
             {{ exceptions.raise_compiler_error("Lakebed: there is a table " ~ conversion.stored_as ~ " already, which the files would be copied to; nothing was done.") }}
         {%- endif -%}
-        {%- for name, type in lakebed.described('select * from ' ~ lakebed.conversion_rows(conversion, files)) if type.lower().startswith('map') and target.type == 'spark' -%}
-            {{ exceptions.raise_compiler_error("Lakebed: column " ~ name ~ " is a " ~ type ~ ", which Spark cannot compare: the copy could not be checked. Nothing was done.") }}
+        {%- for name, type in lakebed.described('select * from ' ~ lakebed.conversion_rows(conversion, files)) if lakebed.is_incomparable(type) -%}
+            {{ exceptions.raise_compiler_error("Lakebed: column " ~ name ~ " is a " ~ type ~ ", which cannot be compared: the copy could not be checked. Nothing was done.") }}
         {%- endfor -%}
         {%- do adapter.create_schema(view.without_identifier()) -%}
         {%- do lakebed.create_conversions() -%}
