@@ -150,6 +150,7 @@ class Readers:
         self._thread.join()
 
 
+@pytest.mark.soak_on("iceberg")  # whose own way is in the test of kills
 def test_a_whole_life(conversion: Conversion) -> None:
     """From the files to the table, back, forth for good: every row that anybody wrote is there,
     and a reader sees just that, at each moment."""
