@@ -45,9 +45,18 @@
         {%- for name in names %}list_position({{ header }}, '{{ name }}'), {% endfor %}0)]), '')
 {%- endmacro %}
 
-{#- Without nullif, which Spark 4 evaluates once for a row by way of an expression of its own: Iceberg does not find
-    it in the condition of a DELETE. -#}
 {% macro spark__csv_field(fields, header, names) -%}
+    nullif(trim(coalesce(
+        {%- for name in names %}try_element_at({{ fields }}, nullif(cast(array_position({{ header }}, '{{ name }}') as int), 0)){{ ", " if not loop.last }}{% endfor %})), '')
+{%- endmacro %}
+
+{#- The same for the condition of a DELETE or UPDATE: without nullif, which Spark 4 evaluates once for a row by way of
+    an expression of its own, and Iceberg does not find that there. -#}
+{% macro csv_field_in_condition(fields, header, names) %}
+    {{- return(adapter.dispatch('csv_field_in_condition', 'lakebed')(fields, header, names)) -}}
+{% endmacro %}
+{% macro default__csv_field_in_condition(fields, header, names) %}{{- return(lakebed.csv_field(fields, header, names)) -}}{% endmacro %}
+{% macro spark__csv_field_in_condition(fields, header, names) -%}
     get(array_remove(array(trim(coalesce(
         {%- for name in names %}get({{ fields }}, cast(array_position({{ header }}, '{{ name }}') - 1 as int)){{ ", " if not loop.last }}{% endfor %}))), ''), 0)
 {%- endmacro %}

@@ -72,7 +72,7 @@
     {%- endfor -%}
     {%- if table.line -%}
         {%- set well_formed = lakebed.array_size(lakebed.csv_fields('t._record')) ~ ' = ' ~ lakebed.array_size(lakebed.csv_fields('t._header')) -%}
-        {%- set key = lakebed.csv_field(lakebed.csv_fields('t._record'), lakebed.csv_fields('t._header'), table.line.fields) -%}
+        {%- set key = lakebed.csv_field_in_condition(lakebed.csv_fields('t._record'), lakebed.csv_fields('t._header'), table.line.fields) -%}
         {%- do theirs.append('(' ~ well_formed ~ ' and ' ~ lakebed.normal_key(key, table.line.data_type) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
         {%- do lost.append('(not ' ~ well_formed ~ ' and ' ~ lakebed.any_part('t._record', lakebed.normal_key('part', table.line.data_type) ~ ' in (' ~ texts | join(', ') ~ ')') ~ ')') -%}
     {%- elif table.lines_of and table.judged -%}
