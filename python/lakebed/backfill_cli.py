@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakebed.errors import UserError
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
     from lakebed.backfill import Backfill, Difference, Interval
@@ -44,13 +43,10 @@ def backfill(
     2017-01-01 --end 2017-04-01
     """
     from lakebed import backfill as work
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
 
     if undo and (dry_run or again or at_most):
         raise UserError("--undo goes with no other option than the span.")
-    chosen = target or os.environ.get("DBT_TARGET")
-    project = Project(project_folder(project_dir).resolve(), chosen, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     if undo:
         found = work.last_attempt(project, select, start, end)
         _show_tables(work.undo(project, found))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
-    from lakebed.dbt import Project
     from lakebed.retain import Due
 
 app = typer.Typer(no_args_is_help=True, help="Archive and delete what is older than its policy.")
@@ -28,7 +25,7 @@ def plan(
     """
     from lakebed import retain
 
-    _show(retain.due(_project(target, project_dir, profiles_dir))[0])
+    _show(retain.due(project_of(target, project_dir, profiles_dir))[0])
 
 
 @app.command()
@@ -41,7 +38,7 @@ def run(
     """
     from lakebed import retain
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     tables, left = retain.due(project)
     _show(tables)
     retain.run(project, tables, left, lambda table, text: typer.echo(f"{table}: {text}"))
@@ -65,11 +62,3 @@ def _show(tables: list[Due]) -> None:
         size = f"{each.bytes / 1e6:,.1f}"
         shown.add_row(policy.table, policy.cutoff, f"{each.rows:,}", size, held, archive)
     Console(width=None if sys.stdout.isatty() else 200).print(shown)
-
-
-def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
-
-    chosen = target or os.environ.get("DBT_TARGET")
-    return Project(project_folder(folder).resolve(), chosen, profiles)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
-    from lakebed.dbt import Project
+    pass
 
 Sha = Annotated[
     str | None, typer.Option(help="What `lakebed export` printed; finds a new manifest.")
@@ -33,7 +32,7 @@ def export(
     """
     from lakebed import snapshots
 
-    made = snapshots.export(_project(target, project_dir, profiles_dir), table, folder, where)
+    made = snapshots.export(project_of(target, project_dir, profiles_dir), table, folder, where)
     typer.echo(f"{made['rows']:,} rows in {len(made['files'])} files; sha256 {made['sha256']}")
 
 
@@ -64,14 +63,6 @@ def import_(
     """
     from lakebed import snapshots
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     made = snapshots.import_as(project, folder, table, sha256)
     typer.echo(f"{table}: {made['rows']:,} rows of {made['table']}.")
-
-
-def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
-
-    chosen = target or os.environ.get("DBT_TARGET")
-    return Project(project_folder(folder).resolve(), chosen, profiles)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
     from lakebed.convert.state import Conversion
-    from lakebed.dbt import Project
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +40,7 @@ def start(
     """
     from lakebed.convert import run
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     run.start(project, folder, view, to, replace_view, typer.echo)
     typer.echo(f"Readers read {view}. Next: `lakebed convert cut-over {view}`; `sync` until then.")
 
@@ -61,7 +59,7 @@ def publish(
     """
     from lakebed.convert import run
 
-    compared = run.publish(_project(target, project_dir, profiles_dir), table, folder)
+    compared = run.publish(project_of(target, project_dir, profiles_dir), table, folder)
     typer.echo(f"{compared.rows:,} rows of {table} are in {folder}. In the other lake:")
     typer.echo(f"  lakebed convert start {folder} {table}")
 
@@ -82,7 +80,7 @@ def sync(
     """
     from lakebed.convert import run
 
-    run.sync(_project(target, project_dir, profiles_dir), view, recopy, typer.echo)
+    run.sync(project_of(target, project_dir, profiles_dir), view, recopy, typer.echo)
 
 
 @app.command()
@@ -98,7 +96,7 @@ def validate(
     """
     from lakebed.convert import run
 
-    compared = run.validate(_project(target, project_dir, profiles_dir), view)
+    compared = run.validate(project_of(target, project_dir, profiles_dir), view)
     if not compared.problems:
         typer.echo(f"{compared.rows:,} rows, the same in the files and in the table")
         return
@@ -120,7 +118,7 @@ def cut_over(
     """
     from lakebed.convert import run
 
-    compared = run.cut_over(_project(target, project_dir, profiles_dir), view, typer.echo)
+    compared = run.cut_over(project_of(target, project_dir, profiles_dir), view, typer.echo)
     typer.echo(f"Readers of {view} see the table, with the same {compared.rows:,} rows.")
 
 
@@ -141,7 +139,7 @@ def roll_back(
     """
     from lakebed.convert import run
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     compared = run.roll_back(project, view, to, typer.echo)
     typer.echo(f"Readers of {view} see the files, with the same {compared.rows:,} rows.")
 
@@ -168,7 +166,7 @@ def finish(
     """
     from lakebed.convert import run
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     for line in run.finish(project, view, delete_files, drop_table, after_days):
         typer.echo(line)
 
@@ -183,7 +181,7 @@ def status(
     """
     from lakebed.convert import state
 
-    found = state.conversions(_project(target, project_dir, profiles_dir))
+    found = state.conversions(project_of(target, project_dir, profiles_dir))
     for each in found:
         typer.echo(
             f"{each.view}: readers see the {each.readers}; {each.folder} and {each.stored_as}, "
@@ -209,11 +207,3 @@ def _next(found: Conversion) -> str:
     if found.readers == "files":
         return "Next: `cut-over`, which compares every row first."
     return f"Cut over at {found.cut_over_at}. Next: `sync`, ready for `roll-back`; or `finish`."
-
-
-def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
-
-    chosen = target or os.environ.get("DBT_TARGET")
-    return Project(project_folder(folder).resolve(), chosen, profiles)

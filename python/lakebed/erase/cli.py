@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakebed.errors import UserError
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
     from lakebed.dbt import Project
@@ -51,7 +50,7 @@ def plan(
     """
     from lakebed.erase import request as requests
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     request = requests.prepare(project, subject, _keys(keys, keys_file))
     _show(request, requests.erase(project, request, dry_run=True)["tables"])
 
@@ -74,7 +73,7 @@ def run(
     from lakebed.erase import delta, ducklake, iceberg
     from lakebed.erase import request as requests
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     lake = _lake(project)
     if lake and lake.shared:
         raise UserError(
@@ -122,7 +121,7 @@ def verify(
     from lakebed.erase import request as requests
     from lakebed.erase.scan import scan
 
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     request = requests.prepare(project, subject, _keys(keys, keys_file))
     tables = requests.erase(project, request, dry_run=True)["tables"]
     left = [f"{rows} rows in {name}" for name, rows in tables.items()]
@@ -142,14 +141,6 @@ def verify(
     if left:
         raise UserError("\n  ".join(["it is not erased:", *left]))
     typer.echo(f"Nothing is left in {len(request.tables)} tables; {looked}.")
-
-
-def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
-
-    chosen = target or os.environ.get("DBT_TARGET")
-    return Project(project_folder(folder).resolve(), chosen, profiles)
 
 
 def _lake(project: Project) -> Lake | None:

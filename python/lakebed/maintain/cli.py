@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakebed.errors import UserError
-from lakebed.options import ProfilesDir, ProjectDir, Target
+from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
-    from lakebed.dbt import Project
     from lakebed.maintain.policy import Action
 
 app = typer.Typer(no_args_is_help=True, help="Keep the lake's files few, large and needed.")
@@ -38,7 +35,7 @@ def plan(
     from lakebed.maintain import policy
     from lakebed.maintain.run import measure
 
-    found = policy.plan(measure(_project(target, project_dir, profiles_dir)))
+    found = policy.plan(measure(project_of(target, project_dir, profiles_dir)))
     if as_json:
         actions = [action.as_dict() for action in found.actions]
         typer.echo(json.dumps({"actions": actions, "notes": found.notes, "tables": found.tables}))
@@ -72,7 +69,7 @@ def run(
     from lakebed.maintain import run as runs
 
     seconds = _seconds(budget) if budget else None
-    project = _project(target, project_dir, profiles_dir)
+    project = project_of(target, project_dir, profiles_dir)
     found = policy.plan(runs.measure(project))
     _notes(found.notes)
     if not found.actions:
@@ -103,11 +100,3 @@ def _seconds(text: str) -> float:
     if not match:
         raise UserError(f"--budget is a time such as 30m, 2h or 90s, not '{text}'.")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 60}[match[2]]
-
-
-def _project(target: str | None, folder: Path | None, profiles: Path | None) -> Project:
-    from lakebed.dbt import Project
-    from lakebed.project import project_folder
-
-    chosen = target or os.environ.get("DBT_TARGET")
-    return Project(project_folder(folder).resolve(), chosen, profiles)
