@@ -1,50 +1,5 @@
-{#- What `lakebed convert` does in the lake. A conversion is a row of `ops.conversions` that its steps update:
-    where its files and its table are, which of them readers see, the last batch of files that both
-    have (files of batches from `base` on count: that one had them all), the step that is open, and the
-    version of the table up to which the files have its rows. Their names are in `ops.conversion_files`.
-    On DuckDB a step is one transaction. On Spark each of its statements is a commit: `open_step` says
-    what was begun, and `convert_resume` brings it to its end.
-    A conversion, as an argument, is a dictionary of those columns.
-    Engines: DuckDB (DuckLake), Spark (Delta, Iceberg). -#}
-{% macro conversions() -%}
-    {{- return(lakebed.ops_relation('conversions')) -}}
-{%- endmacro %}
-
-{% macro conversion_files() -%}
-    {{- return(lakebed.ops_relation('conversion_files')) -}}
-{%- endmacro %}
-
-{% macro conversion_columns() -%}
-    {%- set text = dbt.type_string() -%}
-    {{- return({
-        'id': text, 'view_name': text, 'folder': text, 'stored_as': text, 'partitions': text, 'readers': text, 'batch': 'int', 'base': 'int',
-        'open_step': text, 'attempt': text, 'position': 'bigint', 'started_at': 'timestamp', 'cut_over_at': 'timestamp', 'finished_at': 'timestamp',
-    }) -}}
-{%- endmacro %}
-
-{#- Prints one line of JSON: the conversions that are not finished, all or that of one view, and of one the
-    files that it knows. Every value is a text. -#}
-{% macro convert_facts(view=none) %}
-    {%- if execute -%}
-        {%- set found, files, columns = [], [], lakebed.conversion_columns() | list -%}
-        {%- if load_relation(lakebed.conversions()) -%}
-            {%- set texts = [] -%}
-            {%- for column in columns -%}{%- do texts.append('cast(' ~ column ~ ' as ' ~ dbt.type_string() ~ ')') -%}{%- endfor -%}
-            {%- set rows = run_query('select ' ~ texts | join(', ') ~ ' from ' ~ lakebed.conversions() ~ ' where finished_at is null' ~ (' and view_name = ' ~ lakebed.text_literal(view) if view else '') ~ ' order by started_at, id').rows -%}
-            {%- for row in rows -%}
-                {%- set one = {} -%}
-                {%- for column in columns -%}{%- do one.update({column: none if row[loop.index0] is none else row[loop.index0] | string}) -%}{%- endfor -%}
-                {%- do found.append(one) -%}
-            {%- endfor -%}
-            {%- if view and found -%}
-                {%- for row in run_query('select batch, file, bytes, modified from ' ~ lakebed.conversion_files() ~ ' where id = ' ~ lakebed.text_literal(found[0].id) ~ ' order by 1, 2').rows -%}
-                    {%- do files.append([row[0] | int, row[1] | string, row[2] | int, row[3] | int]) -%}
-                {%- endfor -%}
-            {%- endif -%}
-        {%- endif -%}
-        {%- do print('LAKEBED ' ~ tojson({'format': lakebed.table_format(), 'now': lakebed.as_of_text(), 'conversions': found, 'files': files})) -%}
-    {%- endif -%}
-{% endmacro %}
+{#- The steps of `lakebed convert` from the files to the table; what they know stands in
+    conversion_state.sql, the way back in convert_back.sql. -#}
 
 {#- Begins a conversion: an empty table beside the view, and the view, of the files as yet.
     Arguments: conversion, with the names of `partitions`; files, paths in the folder; replace, for a view that
@@ -70,21 +25,6 @@
             + lakebed.start_statements(conversion, files)
         ) -%}
     {%- endif -%}
-{% endmacro %}
-
-{% macro create_conversions() %}
-    {%- set text, columns = dbt.type_string(), [] -%}
-    {%- for name, type in lakebed.conversion_columns().items() -%}{%- do columns.append(name ~ ' ' ~ type) -%}{%- endfor -%}
-    {%- do adapter.create_schema(lakebed.conversions().without_identifier()) -%}
-    {%- do run_query('create table if not exists ' ~ lakebed.conversions() ~ ' (' ~ columns | join(', ') ~ ')' ~ lakebed.using_format()) -%}
-    {%- do run_query('create table if not exists ' ~ lakebed.conversion_files() ~ ' (id ' ~ text ~ ', batch int, file ' ~ text ~ ', bytes bigint, modified bigint)' ~ lakebed.using_format()) -%}
-{% endmacro %}
-
-{% macro conversion_insert(conversion, values) %}
-    {%- set values = dict(values, id=lakebed.text_literal(conversion.id), view_name=lakebed.text_literal(conversion.view), folder=lakebed.text_literal(conversion.folder), stored_as=lakebed.text_literal(conversion.stored_as), partitions=lakebed.text_literal(tojson(conversion.partitions)), started_at=lakebed.as_of()) -%}
-    {%- set row = [] -%}
-    {%- for name in lakebed.conversion_columns() -%}{%- do row.append(values.get(name, 'null')) -%}{%- endfor -%}
-    {{- return('insert into ' ~ lakebed.conversions() ~ ' values (' ~ row | join(', ') ~ ')') -}}
 {% endmacro %}
 
 {% macro start_statements(conversion, files) %}
@@ -215,93 +155,6 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- The other direction, after a cut-over: rows that came to the table since the files had its rows are
-    written to `folder`, in a folder 0, 1, ... for each partition. Prints one line of JSON: version, the
-    new position; rows; gone, rows that are not there any more, which files cannot follow: then nothing
-    is written; parts, the values of each partition. -#}
-{% macro convert_follow(conversion, folder) %}
-    {%- if execute -%}
-        {%- set table = lakebed.stored_table(conversion.stored_as) -%}
-        {%- set version = lakebed.newest_version(table) -%}
-        {%- set columns = lakebed.table_columns(table) -%}
-        {%- set ours = lakebed.copied_versions(table, conversion.id) -%}
-        {#- Not a condition on the version: Iceberg would push it into its changelog, and fail. -#}
-        {%- set times = 'sum(case ' ~ ('when _change_version in (' ~ ours | join(', ') ~ ') then 0 ' if ours else '') ~ "when _change_type in ('insert', 'update_postimage') then 1 else -1 end)" -%}
-        {%- set net = 'select ' ~ columns ~ ', ' ~ times ~ ' as _times from (' ~ lakebed.changes_between(table, conversion.position, version) ~ ') as changes group by ' ~ columns ~ ' having ' ~ times ~ ' != 0' -%}
-        {%- set counts = run_query('select coalesce(sum(case when _times > 0 then _times end), 0), coalesce(-sum(case when _times < 0 then _times end), 0) from (' ~ net ~ ') as net').rows[0] -%}
-        {%- set found = {'version': version, 'rows': counts[0] | int, 'gone': counts[1] | int, 'parts': []} -%}
-        {%- if found.rows and not found.gone -%}
-            {%- do found.update(parts=lakebed.write_parts(conversion, lakebed.repeated(net, columns, '_times'), table, folder)) -%}
-        {%- endif -%}
-        {%- do print('LAKEBED ' ~ tojson(found)) -%}
-    {%- endif -%}
-{% endmacro %}
-
-{#- All rows of the table, as convert_follow writes them. Prints version and parts. -#}
-{% macro convert_write_all(conversion, folder) %}
-    {%- if execute -%}
-        {%- set table = lakebed.stored_table(conversion.stored_as) -%}
-        {%- do lakebed.check_change_feed(table) -%}
-        {%- set version = lakebed.newest_version(table) -%}
-        {%- set rows = 'select ' ~ lakebed.table_columns(table) ~ ' from ' ~ lakebed.version_sql(table, version, none) -%}
-        {%- do print('LAKEBED ' ~ tojson({'version': version, 'parts': lakebed.write_parts(conversion, rows, table, folder)})) -%}
-    {%- endif -%}
-{% endmacro %}
-
-{#- Writes rows, and reads them back. Names of partitions leave the files and go to their folders.
-    Returns: a list of the values of each part, as text. -#}
-{% macro write_parts(conversion, rows, table, folder) %}
-    {%- set names, values, found = [], [], [] -%}
-    {%- for name in conversion.partitions -%}
-        {%- do names.append(adapter.quote(name)) -%}
-        {%- do values.append('cast(' ~ adapter.quote(name) ~ ' as ' ~ dbt.type_string() ~ ')') -%}
-    {%- endfor -%}
-    {%- set inside = [] -%}
-    {%- for column in adapter.get_columns_in_relation(table) if column.name not in conversion.partitions -%}{%- do inside.append({'name': column.name, 'type': column.dtype}) -%}{%- endfor -%}
-    {%- set columns = [] -%}
-    {%- for column in inside -%}{%- do columns.append(adapter.quote(column.name)) -%}{%- endfor -%}
-    {%- do lakebed.plain_timestamps() -%}
-    {%- set keys = run_query('select distinct ' ~ values | join(', ') ~ ' from (' ~ rows ~ ') as r order by ' ~ values | join(', ')).rows if names else [[]] -%}
-    {%- for key in keys -%}
-        {%- set conditions = ['true'] -%}
-        {%- for value in values -%}
-            {%- do conditions.append(value ~ (' is null' if key[loop.index0] is none else ' = ' ~ lakebed.text_literal(key[loop.index0]))) -%}
-        {%- endfor -%}
-        {%- set part = 'select ' ~ columns | join(', ') ~ ' from (' ~ rows ~ ') as r where ' ~ conditions | join(' and ') -%}
-        {%- do lakebed.write_parquet(part, folder ~ '/' ~ loop.index0) -%}
-        {%- if lakebed.rows_digest(part, inside) != lakebed.rows_digest('select * from ' ~ lakebed.parquet_files(folder ~ '/' ~ loop.index0), inside) -%}
-            {{ exceptions.raise_compiler_error("Lakebed: the rows of " ~ conversion.stored_as ~ " are not the same in Parquet; nothing was changed.") }}
-        {%- endif -%}
-        {%- set texts = [] -%}
-        {%- for value in key -%}{%- do texts.append(none if value is none else value | string) -%}{%- endfor -%}
-        {%- do found.append(texts) -%}
-    {%- endfor -%}
-    {{- return(found) -}}
-{% endmacro %}
-
-{#- Files that convert_follow made are in their place: they and the position belong together. Without a position
-    the files lead again. -#}
-{% macro convert_followed(conversion, files, position) %}
-    {%- if execute -%}
-        {%- set table = lakebed.stored_table(conversion.stored_as) -%}
-        {%- set batch = conversion.batch + (1 if files else 0) -%}
-        {%- do lakebed.in_one_commit((lakebed.files_statements(conversion, batch, files) if files else []) + [lakebed.conversion_update(conversion, {'batch': batch, 'position': 'null' if position is none else position})]) -%}
-        {%- do lakebed.keep_position(conversion, table, position) -%}
-    {%- endif -%}
-{% endmacro %}
-
-{#- A table has files that follow it, for a conversion in another lake: as if after a cut-over. -#}
-{% macro convert_published(conversion, files, position) %}
-    {%- if execute -%}
-        {%- set table = lakebed.stored_table(conversion.stored_as) -%}
-        {%- do lakebed.create_conversions() -%}
-        {%- do lakebed.in_one_commit(lakebed.files_statements(conversion, 1, files) + [lakebed.conversion_insert(conversion, {
-            'readers': "'table'", 'batch': 1, 'base': 1, 'position': position, 'cut_over_at': lakebed.as_of(),
-        })]) -%}
-        {%- do lakebed.keep_position(conversion, table, position) -%}
-    {%- endif -%}
-{% endmacro %}
-
 {#- Ends a conversion; the side that readers do not see may go: the table here, files by the sidecar. -#}
 {% macro convert_finish(conversion, drop_table=false) %}
     {%- if execute -%}
@@ -309,54 +162,4 @@
         {%- if table -%}{%- do lakebed.keep_position(conversion, table, none) -%}{%- endif -%}
         {%- do lakebed.in_one_commit((['drop table ' ~ table] if table and drop_table else []) + [lakebed.conversion_update(conversion, {'finished_at': lakebed.as_of()})]) -%}
     {%- endif -%}
-{% endmacro %}
-
-{#- The view and the table of a conversion. -#}
-{% macro conversion_relations(conversion) %}
-    {%- set found = [] -%}
-    {%- for name in [conversion.view, conversion.stored_as] -%}
-        {%- set parts = name.split('.') -%}
-        {%- do found.append(api.Relation.create(database=target.get('database'), schema=parts[0], identifier=parts[1])) -%}
-    {%- endfor -%}
-    {{- return(found) -}}
-{% endmacro %}
-
-{#- The rows of a conversion's files, for a FROM clause. Arguments: conversion; files, paths, or all of the
-    folder; types, of columns by name, which partitions are read as. -#}
-{% macro conversion_rows(conversion, files=none, types={}) %}
-    {%- set partitions = [] -%}
-    {%- for name in conversion.partitions -%}{%- do partitions.append([name, types.get(name)]) -%}{%- endfor -%}
-    {{- return(lakebed.folder_files(conversion.folder, files, partitions)) -}}
-{% endmacro %}
-
-{% macro table_types(table) %}
-    {%- set types = {} -%}
-    {%- for column in adapter.get_columns_in_relation(table) -%}{%- do types.update({column.name: column.dtype}) -%}{%- endfor -%}
-    {{- return(types) -}}
-{% endmacro %}
-
-{% macro table_columns(table) %}
-    {{- return(lakebed.quoted_columns(adapter.get_columns_in_relation(table) | map(attribute='name') | list) | trim) -}}
-{% endmacro %}
-
-{% macro conversion_update(conversion, values) %}
-    {%- set sets = [] -%}
-    {%- for name, value in values.items() -%}{%- do sets.append(name ~ ' = ' ~ value) -%}{%- endfor -%}
-    {{- return('update ' ~ lakebed.conversions() ~ ' set ' ~ sets | join(', ') ~ ' where id = ' ~ lakebed.text_literal(conversion.id)) -}}
-{% endmacro %}
-
-{#- Writes down the files of a batch; those of one that was never begun go. -#}
-{% macro files_statements(conversion, batch, files) %}
-    {%- set mine = ' where id = ' ~ lakebed.text_literal(conversion.id) ~ ' and batch >= ' ~ batch -%}
-    {%- set rows = [] -%}
-    {%- for each in files -%}{%- do rows.append('(' ~ [lakebed.text_literal(conversion.id), batch, lakebed.text_literal(each.file), each.bytes, each.modified] | join(', ') ~ ')') -%}{%- endfor -%}
-    {{- return(['delete from ' ~ lakebed.conversion_files() ~ mine] + (['insert into ' ~ lakebed.conversion_files() ~ ' values ' ~ rows | join(', ')] if rows else [])) -}}
-{% endmacro %}
-
-{#- `expire` keeps a version that has a name, and what changed since. -#}
-{% macro keep_position(conversion, table, position) %}
-    {%- set name = 'convert ' ~ conversion.id -%}
-    {%- if lakebed.tagged_version(table, name, missing=none) is not none -%}{%- do lakebed.remove_tag(table, name) -%}{%- endif -%}
-    {%- if position -%}{%- do lakebed.set_tag(table, name, position) -%}{%- endif -%}
-    {%- do lakebed.commit() -%}
 {% endmacro %}
