@@ -14,8 +14,13 @@ import yaml
 from broker import Broker
 from confluent_kafka import Producer, TopicPartition
 from lakebed.cli import main
+from lakebed.ingest import dlq
+from lakebed.ingest.patience import Patience
+from lakebed.ingest.records import Entity, Record, Rejected
+from lakebed.ingest.sink import Sink
 from lakehouse import REPO, Lakehouse
 from streams import Stream, send
+from test_breaker import lake_of
 
 PROVES = ["pat-streaming-ingest", "pat-dlq"]
 
@@ -246,3 +251,21 @@ def test_missing_packages_are_named(lakehouse: Lakehouse) -> None:
         )
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"pip install '{extra}'" in done.stderr
+
+
+def test_records_of_one_place_are_all_replayed(tmp_path: Path) -> None:
+    """A topic that was made anew has other records at the places of old ones."""
+    lake, entity, place = lake_of(Lakehouse(tmp_path)), Entity("web__clicks"), ("clicks", 0)
+    with Sink(lake, "web", [entity], repeatable=False) as sink:
+        for number in range(3):
+            record = Record("clicks", 0, 0, b"k", b'{"life": %d}' % number, [], None)
+            bad = Rejected(record, entity.table, "schema", "not as agreed")
+            sink.write({}, [bad], {place: (number or None, number + 1)})
+    placed = dlq.by_topic("web", {"clicks": entity})
+    outcome = dlq.replay(lake, "web", [entity], placed, dlq.Selection(), Patience(20))
+    assert (outcome.delivered, outcome.refused) == (3, [])
+    with lake.connect() as connection:
+        rows = connection.execute("select _record from bronze.web__clicks order by 1").fetchall()
+        assert rows == [(f'{{"life": {number}}}',) for number in range(3)]
+        states = connection.execute("select status, attempts from ops.dlq").fetchall()
+        assert states == [("replayed", 2)] * 3

@@ -24,7 +24,7 @@ from lakehouse import Lakehouse
 from streams import Stream, everything, send
 
 pytestmark = pytest.mark.spark
-PROVES = ["pat-exactly-once-transactional-sinks"]
+PROVES = ["pat-exactly-once-transactional-sinks", "pat-streaming-ingest"]
 
 PLACE = "_topic, _partition, _offset"
 ROWS = f"select {PLACE}, _key, _record, _headers, _sent_at, _batch_id from bronze.{{}} order by 3"

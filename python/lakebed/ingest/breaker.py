@@ -8,18 +8,16 @@ circuit closes for all, else it stays open for another rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-import duckdb
-
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
-from lakebed.ingest.sink import Sink, columns_of, create_table, utc_now
-from lakebed.ingest.sinks import BatchSink
-from lakebed.project import Lake
+from lakebed.ingest.sink import utc_now
+from lakebed.ingest.sinks import BatchSink, Reader, reading
+from lakebed.project import Lake, SparkLake
 
 PATTERNS = ["pat-circuit-breaker"]
 
@@ -33,8 +31,9 @@ _COLUMNS = {
     "changed_at": "timestamp",
     "retry_at": "timestamp",
 }
-#: Seconds for which a closed circuit is not looked at again.
-_LOOK = 1.0
+#: Seconds for which a closed circuit is not looked at again; on an engine that takes its time to
+#: answer, looking has this share of the time at most.
+_LOOK, _SHARE = 1.0, 0.02
 
 Result = TypeVar("Result")
 
@@ -63,11 +62,11 @@ class Circuit:
 class Breaker:
     """The circuit to `dependency`; its state is in `sink`'s lake."""
 
-    sink: Sink
+    sink: BatchSink
     dependency: str
     fuse: Fuse = field(default_factory=Fuse)
     say: Callable[[str], None] = lambda _line: None
-    _looked: float = field(default=float("-inf"), init=False)
+    _look_at: float = field(default=float("-inf"), init=False)
     _troubled: bool = field(default=False, init=False)
 
     def call(self, action: Callable[[], Result]) -> Result:
@@ -92,7 +91,7 @@ class Breaker:
         return result
 
     def _enter(self) -> None:
-        if not self._troubled and time.monotonic() - self._looked < _LOOK:
+        if not self._troubled and time.monotonic() < self._look_at:
             return
         if not self.sink.lake.exists:
             return  # a first start that fails leaves nothing behind
@@ -107,36 +106,38 @@ class Breaker:
 
     def _claim(self) -> tuple[float, str | None]:
         """Seconds to wait; 0: go on. Of those who come after the rest the first is the probe."""
-        with self.sink.attached(prepared=False) as connection, self.sink.transaction(connection):
-            circuit = _read(connection, self.dependency)
-            self._looked = time.monotonic()
-            self._troubled = circuit is not None and circuit.failures > 0
-            if circuit is None or circuit.state == CLOSED or circuit.retry_at is None:
-                return 0, None
-            now = utc_now()
-            left = (circuit.retry_at - now).total_seconds()
-            if left <= 0:
+        with self.sink.attached(prepared=False):
+            while True:
+                began = time.monotonic()
+                circuit = _read(self.sink, self.dependency)
+                took = time.monotonic() - began
+                self._look_at = began + max(_LOOK, took / _SHARE)
+                self._troubled = circuit is not None and circuit.failures > 0
+                if circuit is None or circuit.state == CLOSED or circuit.retry_at is None:
+                    return 0, None
+                now = utc_now()
+                left = (circuit.retry_at - now).total_seconds()
+                if left > 0:
+                    return left, circuit.reason
                 # A probe that dies is replaced after another rest. Of two that claim it at once
-                # the later conflicts, and finds it taken.
-                self._write(connection, HALF_OPEN, circuit.failures, circuit.reason, now)
-                left = 0
-            return left, circuit.reason
+                # the later finds it taken.
+                if self._put(circuit, HALF_OPEN, circuit.failures, circuit.reason, now):
+                    return 0, circuit.reason
 
     def _failed(self, reason: str) -> None:
         def note() -> str:
-            with self.sink.attached(prepared=False) as connection:
-                connection.execute("create schema if not exists ops")
-                create_table(connection, BREAKERS, _COLUMNS)
-                with self.sink.transaction(connection):
-                    now, circuit = utc_now(), _read(connection, self.dependency)
+            with self.sink.attached(prepared=False):
+                self.sink.create(BREAKERS, _COLUMNS)
+                while True:
+                    now, circuit = utc_now(), _read(self.sink, self.dependency)
                     failures = 1 + (circuit.failures if circuit else 0)
                     before = circuit.state if circuit else CLOSED
                     if before == OPEN:
                         return OPEN  # one that was under way when it opened
                     opens = before == HALF_OPEN or failures >= self.fuse.failures
                     state = OPEN if opens else CLOSED
-                    self._write(connection, state, failures, reason, now)
-                    return state
+                    if self._put(circuit, state, failures, reason, now):
+                        return state
 
         if not self.sink.lake.exists:
             return
@@ -145,84 +146,85 @@ class Breaker:
             self.say(f"{reason}: no further try for {self.fuse.rest:g} s, by no process.")
 
     def _succeeded(self) -> None:
-        if not self._troubled:
-            return
+        if self._troubled:
+            self.sink.patience.persist(self.close)
+            self._troubled = False
 
-        def note() -> None:
-            with (
-                self.sink.attached(prepared=False) as connection,
-                self.sink.transaction(connection),
-            ):
-                if _read(connection, self.dependency) is not None:
-                    self._write(connection, CLOSED, 0, None, utc_now())
+    def close(self) -> bool:
+        """Close the circuit; whether there is one. See Patience for what it raises."""
+        with self.sink.attached(prepared=False):
+            while circuit := _read(self.sink, self.dependency):
+                if self._put(circuit, CLOSED, 0, None, utc_now()):
+                    return True
+        return False
 
-        self.sink.patience.persist(note)
-        self._troubled = False
-
-    def _write(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        state: str,
-        failures: int,
-        reason: str | None,
-        now: datetime,
-    ) -> None:
+    def _put(
+        self, before: Circuit | None, state: str, failures: int, reason: str | None, now: datetime
+    ) -> bool:
+        """Write the circuit's row, if it is as it was; whether it is."""
         retry_at = None if state == CLOSED else now + timedelta(seconds=self.fuse.rest)
         values = [state, failures, reason, now, retry_at, self.dependency]
-        if _read(connection, self.dependency) is None:
-            connection.execute(
-                f"insert into {BREAKERS} (state, failures, reason, changed_at, retry_at,"
-                " dependency) values (?, ?, ?, ?, ?, ?)",
-                values,
+        if before is not None:
+            changed = self.sink.execute(
+                f"update {BREAKERS} set state = ?, failures = ?, reason = ?, changed_at = ?,"
+                " retry_at = ? where dependency = ? and state = ? and failures = ?"
+                " and changed_at = ?",
+                [*values, before.state, before.failures, before.changed_at],
             )
         else:
-            connection.execute(
-                f"update {BREAKERS} set state = ?, failures = ?, reason = ?, changed_at = ?,"
-                " retry_at = ? where dependency = ?",
+            changed = self.sink.execute(
+                f"""
+                merge into {BREAKERS} as held
+                using (
+                    select
+                        cast(? as string) as state,
+                        cast(? as integer) as failures,
+                        cast(? as string) as reason,
+                        cast(? as timestamp) as changed_at,
+                        cast(? as timestamp) as retry_at,
+                        cast(? as string) as dependency
+                ) as new
+                on held.dependency = new.dependency
+                when not matched then insert
+                    (state, failures, reason, changed_at, retry_at, dependency)
+                    values (
+                        new.state, new.failures, new.reason, new.changed_at, new.retry_at,
+                        new.dependency
+                    )
+                """,
                 values,
             )
+        return changed > 0
 
 
 def calling(
     sink: BatchSink, dependency: str, fuse: Fuse, say: Callable[[str], None]
 ) -> Callable[[Callable[[], Result]], Result]:
-    """How to call a dependency: by its circuit. A lake on Spark has none, and each call is made."""
-    if isinstance(sink, Sink):
-        return Breaker(sink, dependency, fuse, say).call
-    return lambda action: action()
+    """How to call a dependency: by its circuit."""
+    return Breaker(sink, dependency, fuse, say).call
 
 
-def _read(connection: duckdb.DuckDBPyConnection, dependency: str) -> Circuit | None:
-    found = _all(connection, "where dependency = ?", [dependency])
+def _read(reader: Reader, dependency: str) -> Circuit | None:
+    found = _all(reader, "where dependency = ?", [dependency])
     return found[0] if found else None
 
 
-def _all(
-    connection: duckdb.DuckDBPyConnection, condition: str = "", values: list[str] | None = None
-) -> list[Circuit]:
-    if not columns_of(connection, BREAKERS):
+def _all(reader: Reader, condition: str = "", values: Sequence[str] = ()) -> list[Circuit]:
+    if not reader.columns(BREAKERS):
         return []
-    rows = connection.execute(
-        f"select {', '.join(_COLUMNS)} from {BREAKERS} {condition} order by dependency",
-        values or [],
-    ).fetchall()
+    rows = reader.query(
+        f"select {', '.join(_COLUMNS)} from {BREAKERS} {condition} order by dependency", values
+    )
     return [Circuit(*row) for row in rows]
 
 
-def circuits(lake: Lake) -> list[Circuit]:
+def circuits(lake: Lake | SparkLake) -> list[Circuit]:
     """All circuits of a lake. Raises UserError when it cannot be read."""
-    with lake.connect() as connection:
-        return _all(connection)
+    with reading(lake) as reader:
+        return _all(reader)
 
 
-def close(sink: Sink, dependency: str) -> None:
+def close(sink: BatchSink, dependency: str) -> None:
     """Close a circuit by hand. Raises UserError when there is none of that name."""
-
-    def note() -> None:
-        with sink.attached(prepared=False) as connection, sink.transaction(connection):
-            if _read(connection, dependency) is None:
-                raise UserError(f"No circuit {dependency}: `lakebed breakers` names them.")
-            breaker = Breaker(sink, dependency)
-            breaker._write(connection, CLOSED, 0, None, utc_now())
-
-    sink.patience.persist(note)
+    if not sink.patience.persist(Breaker(sink, dependency).close):
+        raise UserError(f"No circuit {dependency}: `lakebed breakers` names them.")

@@ -7,23 +7,24 @@ fenced as the stream's own are: killed anywhere, or run twice at once, it delive
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timezone
 from typing import Any
-
-import duckdb
 
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected, judge
-from lakebed.ingest.sink import DLQ, Sink, columns_of, insert_rows, utc_now
-from lakebed.project import Lake
+from lakebed.ingest.sink import DLQ, DLQ_COLUMNS, Fenced, Mark, utc_now
+from lakebed.ingest.sinks import BatchSink, Reader, open_sink, reading
+from lakebed.project import Lake, SparkLake
 
 PATTERNS = ["pat-dlq"]
 
 STATUSES = ("open", "replayed", "discarded")
+_NONE = "There is no DLQ yet: `lakebed stream` or `lakebed webhook` makes it."
 
 #: A record as its source would take it now: its entity, the record, and why it cannot be bronze.
 #: Raises UserError when the source has no such topic any more.
@@ -74,35 +75,38 @@ def by_topic(name: str, topics: Mapping[str, Entity]) -> Place:
     return place
 
 
-def listing(lake: Lake, selection: Selection, limit: int) -> tuple[list[Any], list[Any]]:
+def listing(
+    lake: Lake | SparkLake, selection: Selection, limit: int
+) -> tuple[list[Any], list[Any]]:
     """Counts by stream, table, category, status and reason; and the first `limit` records."""
     where, values = selection.where()
-    with _reading(lake) as connection:
-        counts = connection.execute(
+    with _reading(lake) as reader:
+        counts = reader.query(
             "select stream, target_table, category, status, count(*), min(first_seen),"
             f" max(first_seen) from {DLQ} group by all order by all"
-        ).fetchall()
-        records = connection.execute(
+        )
+        records = reader.query(
             f"select dlq_id, category, reason, attempts, first_seen from {DLQ} where {where}"
             f" order by first_seen, dlq_id limit {limit}",
             values,
-        ).fetchall()
+        )
     return counts, records
 
 
-def show(lake: Lake, dlq_id: str) -> dict[str, Any]:
+def show(lake: Lake | SparkLake, dlq_id: str) -> dict[str, Any]:
     """Everything about one record. Raises UserError when there is none."""
-    with _reading(lake) as connection:
-        cursor = connection.execute(f"select * from {DLQ} where dlq_id = ?", [dlq_id])
-        names = [column[0] for column in cursor.description or []]
-        row = cursor.fetchone()
-    if row is None:
+    with _reading(lake) as reader:
+        rows = reader.query(
+            f"select {', '.join(DLQ_COLUMNS)} from {DLQ} where dlq_id = ? order by first_seen desc",
+            [dlq_id],
+        )
+    if not rows:
         raise UserError(f"No record {dlq_id} in the DLQ: `lakebed dlq list` names them.")
-    return dict(zip(names, row, strict=True))
+    return dict(zip(DLQ_COLUMNS, rows[0], strict=True))
 
 
 def replay(
-    lake: Lake,
+    lake: Lake | SparkLake,
     source: str,
     entities: Sequence[Entity],
     place: Place,
@@ -118,79 +122,88 @@ def replay(
     no longer has.
     """
     faults = faults or Faults()
-    with Sink(lake, source, entities, patience, faults) as sink:
-
-        def attempt() -> Outcome:
-            with sink.attached() as connection, sink.transaction(connection):
-                batch = sink.next_batch(connection)
-                faults.reach("begun")
-                found = [(*place(r), name) for r, name in _records(connection, source, selection)]
-                names = {(r.topic, r.partition, r.offset): name for _, r, _, name in found}
-                good, rejected = judge(
-                    (_storable(entity) if force else entity, record)
-                    for entity, record, problem, _ in found
-                    if problem is None
+    outcome, tried = Outcome(), set[Mark]()
+    with open_sink(lake, source, entities, patience, faults, repeatable=False) as sink:
+        while found := _untried(_records(sink, source, selection), tried):
+            faults.reach("received")
+            placed = [(*place(record), mark) for record, mark in found]
+            good, rejected = judge(
+                (_storable(entity) if force else entity, record)
+                for entity, record, problem, _ in placed
+                if problem is None
+            )
+            rejected += [
+                Rejected(record, entity.table, "schema", problem)
+                for entity, record, problem, _ in placed
+                if problem is not None
+            ]
+            refused = {_place(each.record): each for each in rejected}
+            marks = []
+            for _, record, _, mark in placed:
+                again = refused.get(_place(record))
+                marks.append(
+                    mark._replace(status="replayed")
+                    if again is None
+                    else mark._replace(category=again.category, reason=again.reason)
                 )
-                rejected += [
-                    Rejected(record, entity.table, "schema", problem)
-                    for entity, record, problem, _ in found
-                    if problem is not None
-                ]
-                now = utc_now()
-                for entity, records in good.items():
-                    insert_rows(connection, source, entity, records, batch, now)
-                faults.reach("rows-written")
-                delivered = [
-                    names[r.topic, r.partition, r.offset] for rows in good.values() for r in rows
-                ]
-                refused = [
-                    (names[e.record.topic, e.record.partition, e.record.offset], e)
-                    for e in rejected
-                ]
-                _mark(connection, delivered, "replayed")
-                for name, each in refused:
-                    connection.execute(
-                        f"update {DLQ} set attempts = attempts + 1, category = ?, reason = ?"
-                        " where dlq_id = ?",
-                        [each.category, each.reason, name],
-                    )
-                faults.reach("dlq-written")
-            return Outcome(len(delivered), [(name, each.reason) for name, each in refused])
-
-        outcome = patience.persist(attempt)
-    faults.reach("committed")
+            try:
+                sink.write(good, [], {}, marks=marks)
+            except Fenced:
+                continue  # somebody else replays or discards them, or the stream was faster
+            tried |= {mark._replace(attempts=mark.attempts + 1) for mark in marks}
+            outcome.delivered += len(marks) - len(rejected)
+            outcome.refused += [(m.dlq_id, m.reason) for m in marks if m.status == "open"]
     return outcome
 
 
-def discard(lake: Lake, selection: Selection, patience: Patience) -> int:
+def discard(lake: Lake | SparkLake, selection: Selection, patience: Patience) -> int:
     """Mark records as not wanted; their bytes stay until retention removes them. Their number."""
     where, values = selection.where()
-    with Sink(lake, "dlq", [], patience) as sink:
+    with open_sink(lake, "dlq", [], patience) as sink:
 
         def attempt() -> int:
-            with sink.attached() as connection, sink.transaction(connection):
-                found = connection.execute(f"select dlq_id from {DLQ} where {where}", values)
-                names = [name for (name,) in found.fetchall()]
-                _mark(connection, names, "discarded")
-            return len(names)
+            if not sink.columns(DLQ):
+                raise UserError(_NONE)
+            return sink.execute(
+                f"update {DLQ} set status = 'discarded', resolved_at = ? where {where}",
+                [utc_now(), *values],
+            )
 
         return patience.persist(attempt)
 
 
-def _records(
-    connection: duckdb.DuckDBPyConnection, source: str, selection: Selection
-) -> list[tuple[Record, str]]:
+def _place(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
+
+
+def _untried(
+    found: Sequence[tuple[Record, Mark]], tried: Collection[Mark]
+) -> list[tuple[Record, Mark]]:
+    """One record of each place: a topic that was made anew has had records at the same places."""
+    return list({_place(r): (r, mark) for r, mark in found if mark not in tried}.values())
+
+
+def _records(sink: BatchSink, source: str, selection: Selection) -> list[tuple[Record, Mark]]:
+    """Records of a source, and the marks that leave them as they are."""
     where, values = selection.where()
-    rows = connection.execute(
-        "select dlq_id, topic, partition, position, record_key, record_value, headers,"
-        f" epoch_ms(sent_at) from {DLQ} where {where} and stream = ?"
-        " order by topic, partition, position",
-        [*values, source],
-    ).fetchall()
-    return [
-        (Record(topic, partition, position, key, value, _headers(headers), sent_at), name)
-        for name, topic, partition, position, key, value, headers, sent_at in rows
-    ]
+
+    def ask() -> list[tuple[Any, ...]]:
+        with sink.attached():
+            return sink.query(
+                "select dlq_id, first_seen, attempts, status, category, reason, topic, partition,"
+                f" position, record_key, record_value, headers, sent_at from {DLQ}"
+                f" where {where} and stream = ? order by topic, partition, position",
+                [*values, source],
+            )
+
+    found = []
+    for *mark, topic, partition, position, key, value, headers, sent_at in sink.patience.persist(
+        ask
+    ):
+        sent = sent_at and int(sent_at.replace(tzinfo=timezone.utc).timestamp() * 1000)
+        record = Record(topic, partition, position, key, value, _headers(headers), sent)
+        found.append((record, Mark(*mark)))
+    return found
 
 
 def _headers(text: str | None) -> list[tuple[str, bytes | None]]:
@@ -210,18 +223,9 @@ def _storable(entity: Entity) -> Entity:
     return replace(entity, required=(), schema=None, check=None, decoder=decoder)
 
 
-def _mark(connection: duckdb.DuckDBPyConnection, names: Sequence[str], status: str) -> None:
-    if names:
-        connection.execute(
-            f"update {DLQ} set status = ?, attempts = attempts + ?, resolved_at = ?"
-            " where list_contains(?, dlq_id)",
-            [status, int(status == "replayed"), utc_now(), list(names)],
-        )
-
-
 @contextmanager
-def _reading(lake: Lake) -> Any:
-    with lake.connect() as connection:
-        if not columns_of(connection, DLQ):
-            raise UserError("There is no DLQ yet: `lakebed stream` or `lakebed webhook` makes it.")
-        yield connection
+def _reading(lake: Lake | SparkLake) -> Iterator[Reader]:
+    with reading(lake) as reader:
+        if not reader.columns(DLQ):
+            raise UserError(_NONE)
+        yield reader

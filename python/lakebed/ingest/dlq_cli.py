@@ -45,9 +45,9 @@ def list_(
     Example: lakebed dlq list --category schema
     """
     from lakebed.ingest import dlq as work
-    from lakebed.project import open_lake
+    from lakebed.project import open_target
 
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     if status not in work.STATUSES:
         raise UserError(f"--status is {', '.join(work.STATUSES)}, not {status}.")
     counts, records = work.listing(lake, work.Selection((), stream, category, status), limit)
@@ -74,9 +74,9 @@ def show(
     Example: lakebed dlq show web:clicks:0:17 --raw > record.json
     """
     from lakebed.ingest import dlq as work
-    from lakebed.project import open_lake
+    from lakebed.project import open_target
 
-    record = work.show(open_lake(target, project_dir, profiles_dir), dlq_id)
+    record = work.show(open_target(target, project_dir, profiles_dir), dlq_id)
     if raw:
         typer.get_binary_stream("stdout").write(record["record_value"] or b"")
         return
@@ -109,10 +109,10 @@ def replay(
     from lakebed.ingest import dlq as work
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.patience import Patience
-    from lakebed.project import open_lake, project_folder
+    from lakebed.project import open_target, project_folder
 
     name, entities, place = _source(config)
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
     selection = work.Selection(tuple(ids or ()), name, category)
     outcome = work.replay(
@@ -163,11 +163,11 @@ def discard(
     """
     from lakebed.ingest import dlq as work
     from lakebed.ingest.patience import Patience
-    from lakebed.project import open_lake, project_folder
+    from lakebed.project import open_target, project_folder
 
     if not (ids or stream or category or everything):
         raise UserError("Say which: records by name, --stream, --category, or --all.")
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
     selection = work.Selection(tuple(ids or ()), stream, category)
     typer.echo(f"{work.discard(lake, selection, Patience(patience)):,} discarded.")

@@ -183,12 +183,8 @@ class GatewayWriter(Writer):
             return {key: json.dumps(answer) for key, answer in answers.items()}
 
     def _read_held(self) -> dict[Place, Held]:
-        def ask() -> dict[Place, Held]:
-            with self.sink.attached() as connection:
-                states = self.sink.read_states(connection)
-            return {place: Held.read(*state) for place, state in states.items()}
-
-        return self.sink.patience.persist(ask)
+        states = self.sink.patience.persist(self.sink.states)
+        return {place: Held.read(*state) for place, state in states.items()}
 
 
 class _Room:

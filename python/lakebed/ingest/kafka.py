@@ -190,9 +190,21 @@ class KafkaStream:
                 continue
             framed.registry.guard = self._guard(framed.registry)
             if framed.registry.compatibility and self.sink.lake.exists:
-                last = self.sink.last_schema(entity.table, topic)
+                last = self.sink.patience.persist(
+                    lambda: self._last_schema(entity.table, topic)  # noqa: B023  # called at once
+                )
                 if last is not None:
                     framed.registry.check(topic, framed.subject or f"{topic}-value", last)
+
+    def _last_schema(self, table: str, topic: str) -> str | None:
+        """The schema of the newest record of a topic, as bronze has it."""
+        with self.sink.attached():
+            found = self.sink.query(
+                f"select _schema_id from bronze.{table} where _topic = ? and _schema_id is not null"
+                " order by _batch_id desc, _offset desc limit 1",
+                [topic],
+            )
+        return found[0][0] if found else None
 
     def _guard(self, registry: Registry) -> Ask:
         call = calling(self.sink, f"registry {registry.url}", self.config.fuse, self.say)

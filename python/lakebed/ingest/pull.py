@@ -23,7 +23,8 @@ from lakebed.ingest.paging import Answer, Page, State
 from lakebed.ingest.pull_config import PullConfig, Resource
 from lakebed.ingest.records import Entity, Record, Rejected, judge
 from lakebed.ingest.requests import Requests, Stopped
-from lakebed.ingest.sink import DLQ, Fenced, Sink
+from lakebed.ingest.sink import DLQ, Fenced
+from lakebed.ingest.sinks import BatchSink
 
 PATTERNS = ["pat-api-pull"]
 
@@ -57,7 +58,7 @@ class Puller:
     def __init__(
         self,
         config: PullConfig,
-        sink: Sink,
+        sink: BatchSink,
         requests: Requests,
         say: Callable[[str], None],
         stop: threading.Event,
@@ -166,27 +167,29 @@ class Puller:
             # An equal record has an equal time: older files are not read.
             condition = "and _sent_at >= ?"
             values.append(min(times).replace(tzinfo=None, microsecond=0))
-        with self.sink.attached() as connection:
-            rows = connection.execute(
+        with self.sink.attached():
+            rows = self.sink.query(
                 f"""
-                select 'id ' || _key, _record, _offset from bronze.{resource.entity.table}
-                where _topic = ? and _source = ? and list_contains(?, _key) {condition}
-                union all
-                select 'id ' || decode(record_key), decode(record_value), position from {DLQ}
-                where stream = ? and topic = ? and list_contains(?, record_key)
-                union all
-                select decode(record_value), decode(record_value), position from {DLQ}
-                where stream = ? and topic = ? and record_key is null
-                    and list_contains(?, record_value)
-                order by 3
+                select _key, _record, _offset from bronze.{resource.entity.table}
+                where _topic = ? and _source = ? and array_contains(?, _key) {condition}
                 """,
-                [
-                    *values,
-                    *(self.config.name, name, [each.encode() for each in ids]),
-                    *(self.config.name, name, texts),
-                ],
-            ).fetchall()
-        return {key: text for key, text, _ in rows}
+                values,
+            )
+            refused = self.sink.query(
+                f"""
+                select record_key, record_value, position from {DLQ}
+                where stream = ? and topic = ? and (
+                    array_contains(?, record_key)
+                    or (record_key is null and array_contains(?, record_value))
+                )
+                """,
+                [self.config.name, name, [each.encode() for each in ids], texts],
+            )
+        found = [(position, f"id {key}", text) for key, text, position in rows]
+        for key, value, position in refused:
+            text = value.decode()
+            found.append((position, text if key is None else f"id {key.decode()}", text))
+        return {key: text for _, key, text in sorted(found)}
 
 
 def placing(config: PullConfig) -> Place:

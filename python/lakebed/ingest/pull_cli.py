@@ -61,14 +61,14 @@ def pull(
     from lakebed.ingest.patience import Patience, TryLater
     from lakebed.ingest.pull import Puller
     from lakebed.ingest.pull_config import read_pull
-    from lakebed.ingest.sink import Sink
+    from lakebed.ingest.sinks import open_sink
     from lakebed.lineage.arrivals import of_pull
     from lakebed.lineage.tell import telling
-    from lakebed.project import open_lake, project_folder
+    from lakebed.project import open_target, project_folder
 
     settings = read_pull(config)
     faults = Faults(fail_at)
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     os.chdir(project_folder(project_dir))
 
     def say(line: str) -> None:
@@ -78,7 +78,7 @@ def pull(
         wait = Patience(patience, say=say, stop=stop)
         entities = [resource.entity for resource in settings.resources.values()]
         with (
-            Sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
+            open_sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink,
             Requests(
                 settings, say, stop, Breaker(sink, settings.origin, settings.fuse, say)
             ) as requests,
@@ -125,16 +125,16 @@ def breakers(
     """
     from lakebed.ingest import breaker
     from lakebed.ingest.patience import Patience
-    from lakebed.ingest.sink import Sink
-    from lakebed.project import open_lake, project_folder
+    from lakebed.ingest.sinks import open_sink
+    from lakebed.project import open_target, project_folder
 
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     found = breaker.circuits(lake)
     if close is not None:
         if close not in [circuit.dependency for circuit in found]:
             raise UserError(f"No circuit {close}: `lakebed breakers` names them.")
         os.chdir(project_folder(project_dir))
-        with Sink(lake, "breakers", [], Patience(patience)) as sink:
+        with open_sink(lake, "breakers", [], Patience(patience)) as sink:
             breaker.close(sink, close)
         typer.echo(f"{close}: closed.")
         return

@@ -8,11 +8,11 @@ one batch and released; on `team` writers work side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -85,6 +85,29 @@ class Fenced(Exception):
     """Another writer of the stream has moved its positions; nothing was written."""
 
 
+class Mark(NamedTuple):
+    """What one more attempt made of a record of the DLQ: its new status, category and reason. It
+    holds only for a record that is open and has had so many `attempts`."""
+
+    dlq_id: str
+    first_seen: datetime
+    attempts: int
+    status: str
+    category: str
+    reason: str
+
+
+#: A batch of marks in the DLQ. A second time it changes nothing: the attempts are others then.
+MARK = """
+    merge into {dlq} as held using {marks} as mark
+    on held.dlq_id = mark.dlq_id and held.first_seen = mark.first_seen
+        and held.attempts = mark.attempts
+    when matched then update set
+        status = mark.status, category = mark.category, reason = mark.reason,
+        attempts = mark.attempts + 1, resolved_at = mark.resolved_at
+"""
+
+
 @dataclass
 class Sink:
     """Writes one stream into `lake`; `entities` are its bronze tables.
@@ -135,15 +158,17 @@ class Sink:
         rejected: Sequence[Rejected],
         moves: Moves,
         states: Mapping[Place, str] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None:
         """Write it all, or nothing. Waits for a busy lake. `states` is what a source that a
-        number cannot place (an HTTP API) keeps with its positions.
+        number cannot place (an HTTP API) keeps with its positions; `marks` is what becomes of
+        records of the DLQ.
 
         Records of a `repeatable` stream that are in the lake already, because the answer to a
         commit was lost or another writer was faster, are not written again. Raises Fenced when
-        the lake's positions are not those expected.
+        the lake's positions are not those expected, or a record of a mark is not.
         """
-        self.patience.persist(lambda: self._attempt(rows, rejected, moves, states or {}))
+        self.patience.persist(lambda: self._attempt(rows, rejected, moves, states or {}, marks))
         self.meter.written(rows, rejected)
         self.faults.reach("committed")
 
@@ -153,6 +178,7 @@ class Sink:
         rejected: Sequence[Rejected],
         moves: Moves,
         states: Mapping[Place, str],
+        marks: Sequence[Mark],
     ) -> None:
         with self.attached() as connection, self.transaction(connection):
             held = self.read_positions(connection)
@@ -160,6 +186,8 @@ class Sink:
             if self.repeatable and there:
                 return
             if any(held.get(place) != expected for place, (expected, _) in moves.items()):
+                raise Fenced
+            if not still_open(self.query, marks):
                 raise Fenced
             batch = held[FENCE, 0] + 1
             self.faults.reach("begun")
@@ -172,21 +200,19 @@ class Sink:
                 insert_rows(connection, self.stream, entity, records, batch, now)
             self.faults.reach("rows-written")
             insert_rejected(connection, self.stream, rejected, now)
+            if marks:
+                with registered(connection, mark_rows(marks, now)) as name:
+                    connection.execute(MARK.format(dlq=DLQ, marks=name))
             self.faults.reach("dlq-written")
             new = {place: position for place, (_, position) in moves.items()}
             self._move(connection, new, batch, now, states)
             self.faults.reach("positions-moved")
 
-    def next_batch(self, connection: duckdb.DuckDBPyConnection) -> int:
-        """Fence a transaction that writes rows of the stream by itself; the batch it writes."""
-        batch = self.read_positions(connection)[FENCE, 0] + 1
-        self._move(connection, {}, batch, utc_now())
-        return batch
-
     def step(
         self, connection: duckdb.DuckDBPyConnection, moves: Moves, states: Mapping[Place, str]
     ) -> int:
-        """As `next_batch`, and moves positions, too. Raises Fenced."""
+        """Move positions in a transaction that writes rows of the stream by itself; the batch
+        that it writes. Raises Fenced."""
         held = self.read_positions(connection)
         if any(held.get(place) != expected for place, (expected, _) in moves.items()):
             raise Fenced
@@ -215,19 +241,30 @@ class Sink:
         ).fetchall()
         return {(topic, part): (position, state) for topic, part, position, state in found}
 
-    def last_schema(self, table: str, topic: str) -> str | None:
-        """The schema of the newest record of a topic, as bronze has it."""
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query in the words of both engines, `?` for a value. Times are in UTC, without
+        a zone. The stream's tables are there while `attached`. Raises duckdb.Error: see Patience.
+        """
+        with self.attached(prepared=False) as connection:
+            return connection.execute(sql, list(values)).fetchall()
 
-        def ask() -> str | None:
-            with self.attached() as connection:
-                found = connection.execute(
-                    f"select max_by(_schema_id, (_batch_id, _offset)) from bronze.{table}"
-                    " where _topic = ? and _schema_id is not null",
-                    [topic],
-                ).fetchone()
-            return found[0] if found else None
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Change a table of the lake's own in one transaction; how many rows. Raises duckdb.Error,
+        also for one that another writer is changing: see Patience."""
+        with self.attached(prepared=False) as connection, self.transaction(connection):
+            found = connection.execute(sql, list(values)).fetchone()
+        return int(found[0]) if found else 0
 
-        return self.patience.persist(ask)
+    def columns(self, table: str) -> list[str]:
+        """Names of a table's columns; none when it is not there. Raises duckdb.Error."""
+        with self.attached(prepared=False) as connection:
+            return columns_of(connection, table)
+
+    def create(self, table: str, columns: Mapping[str, str]) -> None:
+        """Make a table of `ops` unless it is there. Raises UserError when another one is."""
+        with self.attached(prepared=False) as connection:
+            connection.execute("create schema if not exists ops")
+            create_table(connection, table, columns)
 
     def _move(
         self,
@@ -265,8 +302,9 @@ class Sink:
     @contextmanager
     def attached(self, prepared: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """The lake, attached for writing, with the stream's tables unless `prepared` is False;
-        released on `local`."""
+        released on `local`, by the outermost of those that are one in another."""
         connection = self._connection or self._connect()
+        outermost = not self._attached
         try:
             if not self._attached:
                 self.lake.attach(connection)
@@ -282,7 +320,7 @@ class Sink:
             self._close()
             raise
         finally:
-            if self._attached and not self.lake.shared:
+            if outermost and self._attached and not self.lake.shared:
                 connection.execute("use memory")
                 connection.execute(f'detach "{self.lake.alias}"')
                 self._attached = False
@@ -467,6 +505,27 @@ def dlq_rows(stream: str, rejected: Sequence[Rejected], now: datetime) -> pa.Tab
             "resolved_at": [None] * count,
         },
     )
+
+
+def mark_rows(marks: Sequence[Mark], now: datetime) -> pa.Table:
+    """Marks as a table."""
+    columns = ["dlq_id", "first_seen", "attempts", "status", "category", "reason", "resolved_at"]
+    rows = [(*mark, None if mark.status == "open" else now) for mark in marks]
+    values = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+    return _arrow({name: DLQ_COLUMNS[name] for name in columns}, values)
+
+
+def still_open(query: Any, marks: Iterable[Mark]) -> bool:
+    """Whether records of the DLQ are as they were when somebody looked at them."""
+    expected = {(mark.dlq_id, mark.first_seen, mark.attempts) for mark in marks}
+    if not expected:
+        return True
+    found = query(
+        f"select dlq_id, first_seen, attempts from {DLQ}"
+        " where status = 'open' and array_contains(?, dlq_id)",
+        [sorted(dlq_id for dlq_id, _, _ in expected)],
+    )
+    return expected <= set(found)
 
 
 def _arrow(columns: Mapping[str, str], values: Mapping[str, list[Any]]) -> pa.Table:

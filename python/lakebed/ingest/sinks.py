@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import duckdb
 
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import Moves, Place, Sink
+from lakebed.ingest.sink import Mark, Moves, Place, Sink, columns_of
 from lakebed.project import Lake, SparkLake
 
 
@@ -27,7 +30,15 @@ class BatchSink(Protocol):
 
     def states(self) -> dict[Place, tuple[int, str]]: ...
 
-    def last_schema(self, table: str, topic: str) -> str | None: ...
+    def attached(self, prepared: bool = True) -> AbstractContextManager[Any]: ...
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int: ...
+
+    def columns(self, table: str) -> list[str]: ...
+
+    def create(self, table: str, columns: Mapping[str, str]) -> None: ...
 
     def write(
         self,
@@ -35,7 +46,27 @@ class BatchSink(Protocol):
         rejected: Sequence[Rejected],
         moves: Moves,
         states: Mapping[Place, str] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None: ...
+
+
+class Reader(Protocol):
+    """What a person's question is asked of."""
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def columns(self, table: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class _LakeReader:
+    connection: duckdb.DuckDBPyConnection
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql, list(values)).fetchall()
+
+    def columns(self, table: str) -> list[str]:
+        return columns_of(self.connection, table)
 
 
 @contextmanager
@@ -44,7 +75,7 @@ def open_sink(
     stream: str,
     entities: Sequence[Entity],
     patience: Patience,
-    faults: Faults,
+    faults: Faults | None = None,
     repeatable: bool = True,
 ) -> Iterator[BatchSink]:
     """The sink of a stream, on whichever engine the lake is."""
@@ -53,5 +84,18 @@ def open_sink(
         from lakebed.spark.sink import SparkSink
 
         kind = SparkSink
-    with kind(lake, stream, entities, patience, faults, repeatable) as sink:
+    with kind(lake, stream, entities, patience, faults or Faults(), repeatable) as sink:
         yield sink
+
+
+@contextmanager
+def reading(lake: Lake | SparkLake) -> Iterator[Reader]:
+    """The lake, for reading: nothing is made, and nobody waits for it. Raises UserError."""
+    if isinstance(lake, SparkLake):
+        from lakebed.spark.sink import SparkSink
+
+        with SparkSink(lake, "reader", [], Patience(0)) as sink:
+            yield sink
+    else:
+        with lake.connect() as connection:
+            yield _LakeReader(connection)

@@ -213,37 +213,38 @@ def _listen(
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.metrics import serving
     from lakebed.ingest.patience import Patience
-    from lakebed.ingest.sink import Sink
+    from lakebed.ingest.sinks import open_sink
     from lakebed.lineage.arrivals import of_webhook
     from lakebed.lineage.tell import telling
-    from lakebed.project import open_lake, project_folder
+    from lakebed.project import open_target, project_folder
 
     settings = read_webhooks(config)
     faults = Faults(fail_at)
-    lake = open_lake(*project)
+    lake = open_target(*project)
     os.chdir(project_folder(project[1]))
 
     def say(line: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S', time.gmtime())} {settings.name}: {line}", err=True)
 
     entities = [endpoint.entity for endpoint in settings.endpoints.values()]
-    sink = Sink(lake, settings.name, entities, Patience(settings.patience, say=say), faults, False)
-    if devices:
-        writer = GatewayWriter(settings, sink, say, faults)
-        app, path = make_app(settings, writer, PATH, taker(settings, writer)), PATH
-    else:
-        app, path = make_app(settings, Writer(settings, sink, say, faults)), "webhooks"
-    say(f"Listening on http://{host}:{port}/{path}/ for {', '.join(settings.endpoints)}.")
-    with (
-        serving(metrics_port, settings.name, sink.meter, lambda: sink.patience.failures),
-        telling(settings.name, of_webhook(settings, host, port, path), lake, say),
-    ):
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=30,
-        )
+    wait = Patience(settings.patience, say=say)
+    with open_sink(lake, settings.name, entities, wait, faults, repeatable=False) as sink:
+        if devices:
+            writer = GatewayWriter(settings, sink, say, faults)
+            app, path = make_app(settings, writer, PATH, taker(settings, writer)), PATH
+        else:
+            app, path = make_app(settings, Writer(settings, sink, say, faults)), "webhooks"
+        say(f"Listening on http://{host}:{port}/{path}/ for {', '.join(settings.endpoints)}.")
+        with (
+            serving(metrics_port, settings.name, sink.meter, lambda: wait.failures),
+            telling(settings.name, of_webhook(settings, host, port, path), lake, say),
+        ):
+            uvicorn.run(
+                app,
+                host=host,
+                port=port,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=30,
+            )

@@ -24,9 +24,11 @@ from starlette.requests import ClientDisconnect
 from lakebed.errors import LakeLocked, UserError
 from lakebed.ingest.config import Limits, limits_of, mapping, named, only, render, to_entity
 from lakebed.ingest.faults import Faults
+from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
 from lakebed.ingest.signatures import STYLES, Message, Style, is_id
-from lakebed.ingest.sink import DLQ, Fenced, Place, Sink, utc_now
+from lakebed.ingest.sink import DLQ, Fenced, Place, utc_now
+from lakebed.ingest.sinks import BatchSink
 
 PATTERNS = ["pat-webhook-sink", "pat-backpressure-strategies"]
 
@@ -148,7 +150,7 @@ class Waiting:
 class Writer:
     """The one thread that writes: collects what waits, and commits it together."""
 
-    def __init__(self, config: WebhookConfig, sink: Sink, say: Say, faults: Faults) -> None:
+    def __init__(self, config: WebhookConfig, sink: BatchSink, say: Say, faults: Faults) -> None:
         self.config, self.sink, self.say, self.faults = config, sink, say, faults
         self._queue: queue.Queue[Waiting | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="lakebed-writer")
@@ -166,23 +168,23 @@ class Writer:
         self._queue.put(waiting)
 
     def _work(self) -> None:
-        with self.sink:
-            while (first := self._queue.get()) is not None:
-                batch, ended = self._collect(first)
-                try:
-                    self.faults.reach("received")
-                    results = self._write(batch)
-                    self.faults.reach("acknowledged")
-                except Exception as error:
-                    # Whoever sent it sends it again; nothing is in the lake, or the id is.
-                    self.say(str(error) if isinstance(error, UserError) else repr(error))
-                    for each in batch:
-                        each.resolve(BUSY if isinstance(error, LakeLocked) else FAILED)
-                else:
-                    for each in batch:
-                        each.resolve(results[each.endpoint, each.id])
-                if ended:
-                    return
+        while (first := self._queue.get()) is not None:
+            batch, ended = self._collect(first)
+            try:
+                self.faults.reach("received")
+                results = self._write(batch)
+                self.faults.reach("acknowledged")
+            except Exception as error:
+                # Whoever sent it sends it again; nothing is in the lake, or the id is.
+                known = isinstance(error, UserError | TryLater)
+                self.say(str(error) if known else repr(error))
+                for each in batch:
+                    each.resolve(BUSY if isinstance(error, LakeLocked | TryLater) else FAILED)
+            else:
+                for each in batch:
+                    each.resolve(results[each.endpoint, each.id])
+            if ended:
+                return
 
     def _collect(self, first: Waiting) -> tuple[list[Waiting], bool]:
         limits, batch, size = self.config.limits, [first], first.record.size
@@ -230,23 +232,28 @@ class Writer:
 
     def _held(self, batch: Sequence[Waiting]) -> dict[tuple[str, str], str]:
         """Reads the positions; returns which messages the lake has already."""
+        stream = self.config.name
         since = utc_now() - timedelta(days=self.config.remember_days)
 
         def ask() -> dict[tuple[str, str], str]:
             found = {}
-            with self.sink.attached() as connection:
-                self._positions = self.sink.read_positions(connection)
+            with self.sink.attached():
+                self._positions = self.sink.positions()
                 for name in {each.endpoint for each in batch}:
                     table = self.config.endpoints[name].entity.table
                     ids = [each.id for each in batch if each.endpoint == name]
-                    rows = connection.execute(
-                        f"select _key from bronze.{table} where ingested_at > ? and _topic = ?"
-                        f" and list_contains(?, _key) union all select record_key::varchar"
-                        f" from {DLQ} where first_seen > ? and stream = ? and topic = ?"
-                        " and list_contains(?, record_key::varchar)",
-                        [since, name, ids, since, self.config.name, name, ids],
-                    ).fetchall()
-                    found.update({(name, key): "duplicate" for (key,) in rows})
+                    rows = self.sink.query(
+                        f"select _key from bronze.{table}"
+                        " where ingested_at > ? and _topic = ? and array_contains(?, _key)",
+                        [since, name, ids],
+                    )
+                    refused = self.sink.query(
+                        f"select record_key from {DLQ} where first_seen > ? and stream = ?"
+                        " and topic = ? and array_contains(?, record_key)",
+                        [since, stream, name, [each.encode() for each in ids]],
+                    )
+                    known = [key for (key,) in rows] + [key.decode() for (key,) in refused]
+                    found.update({(name, key): "duplicate" for key in known})
             return found
 
         return self.sink.patience.persist(ask)

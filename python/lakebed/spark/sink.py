@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 
@@ -29,12 +30,16 @@ from lakebed.ingest.sink import (
     DLQ,
     DLQ_COLUMNS,
     FENCE,
+    MARK,
     Fenced,
+    Mark,
     Moves,
     Place,
     bronze_columns,
     bronze_rows,
     dlq_rows,
+    mark_rows,
+    still_open,
     utc_now,
 )
 from lakebed.project import SparkLake
@@ -58,6 +63,8 @@ _TYPES = {
     "timestamp": "timestamp",
     "blob": "binary",
 }
+#: The table of a batch that are marks in the DLQ.
+_MARKS = "marks"
 #: The position that a merge finds is not the one it was made for.
 _FENCED = "lakebed: fenced"
 #: Another writer was faster: Delta's words.
@@ -99,6 +106,7 @@ class SparkSink:
     _open: ExitStack = field(default_factory=ExitStack, init=False)
     _session: Any = field(default=None, init=False)
     _delivered: int | None = field(default=None, init=False)
+    _ready: bool = field(default=False, init=False)
 
     @property
     def positions_table(self) -> str:
@@ -124,17 +132,48 @@ class SparkSink:
             if place[0] != FENCE and state is not None
         }
 
-    def last_schema(self, table: str, topic: str) -> str | None:
-        """The schema of the newest record of a topic, as bronze has it."""
+    @contextmanager
+    def attached(self, prepared: bool = True) -> Iterator[None]:
+        """There is a session, and the stream's tables unless `prepared` is False."""
+        self._try(self._connect if prepared else self._begin_session)
+        yield
 
-        def ask() -> str | None:
-            self._connect()
-            rows = self._session.table(f"bronze.{table}").where("_schema_id is not null")
-            found = rows.where(rows["_topic"] == topic)
-            (last,) = found.selectExpr("max_by(_schema_id, struct(_batch_id, _offset))").first()
-            return last  # type: ignore[no-any-return]
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query in the words of both engines, `?` for a value. Times are in UTC, without
+        a zone. The stream's tables are there while `attached`. Raises UserError, TryLater."""
 
-        return self._persist(ask)
+        def ask() -> list[tuple[Any, ...]]:
+            self._begin_session()
+            found = self._session.sql(sql, args=[_zoned_time(value) for value in values]).toArrow()
+            columns = [[_plain(value) for value in column.to_pylist()] for column in found.columns]
+            return list(zip(*columns, strict=True))
+
+        return self._try(ask)
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Change a table in one commit; how many rows. Raises UserError; and TryLater, also when
+        another writer was faster."""
+        return int(self.query(sql, values)[0][0])
+
+    def columns(self, table: str) -> list[str]:
+        """Names of a table's columns; none when it is not there. Raises UserError, TryLater."""
+
+        def ask() -> list[str]:
+            self._begin_session()
+            there = self._session.catalog.tableExists(table)
+            return list(self._session.table(table).columns) if there else []
+
+        return self._try(ask)
+
+    def create(self, table: str, columns: Mapping[str, str]) -> None:
+        """Make a table of `ops` unless it is there. Raises UserError, TryLater."""
+
+        def make() -> None:
+            self._begin_session()
+            self._session.sql("create schema if not exists ops")
+            self._create(table, columns)
+
+        self._try(make)
 
     def write(
         self,
@@ -142,24 +181,31 @@ class SparkSink:
         rejected: Sequence[Rejected],
         moves: Moves,
         states: Mapping[Place, str] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None:
         """Write it all, or nothing; see Sink.write. Raises Fenced."""
-        self._persist(lambda: self._attempt(rows, rejected, moves, states or {}))
+        accepted = self._persist(lambda: self._take(rows, rejected, moves, states or {}, marks))
+        if accepted is not None:
+            self._persist(lambda: self._deliver(*accepted))
         self.meter.written(rows, rejected)
         self.faults.reach("committed")
 
-    def _attempt(
+    def _take(
         self,
         rows: Mapping[Entity, Sequence[Record]],
         rejected: Sequence[Rejected],
         moves: Moves,
         states: Mapping[Place, str],
-    ) -> None:
+        marks: Sequence[Mark],
+    ) -> tuple[int, str | None, dict[str, pa.Table]] | None:
+        """Accept a batch: what is to be delivered, None when the lake has it. Raises Fenced."""
         held = self._held()
         there = all(held.get(place, (None,))[0] == new for place, (_, new) in moves.items())
         if self.repeatable and there:
-            return
+            return None
         if any(held.get(p, (None,))[0] != expected for p, (expected, _) in moves.items()):
+            raise Fenced
+        if not still_open(self.query, marks):
             raise Fenced
         last, app = held[FENCE, 0]
         batch = last + 1
@@ -169,10 +215,12 @@ class SparkSink:
             for entity, records in rows.items()
         } | {DLQ: dlq_rows(self.stream, rejected, now)}
         tables = {name: table for name, table in tables.items() if table.num_rows}
+        if marks:
+            tables[_MARKS] = mark_rows(marks, now)
         self.faults.reach("begun")
         self._accept({(FENCE, 0): (last, batch), **moves}, {(FENCE, 0): app, **states}, tables)
         self.faults.reach("positions-moved")
-        self._deliver(batch, app, tables)
+        return batch, app, tables
 
     def _accept(
         self,
@@ -219,9 +267,14 @@ class SparkSink:
 
     def _deliver(self, batch: int, app: str | None, tables: Mapping[str, pa.Table]) -> None:
         """Bring an accepted batch to its tables; what is there already stays as it is."""
+        self._connect()
         for name, table in tables.items():
-            if name == DLQ:
+            if name in (DLQ, _MARKS):
                 self.faults.reach("rows-written")
+            if name == _MARKS:
+                with self._view(_zoned(table)) as view:
+                    self._session.sql(MARK.format(dlq=DLQ, marks=view)).collect()
+                continue
             (
                 self._session.createDataFrame(_zoned(table))
                 .coalesce(1)
@@ -231,7 +284,7 @@ class SparkSink:
                 .option("txnVersion", str(batch))
                 .saveAsTable(name)
             )
-        if DLQ not in tables:
+        if not {DLQ, _MARKS} & tables.keys():
             self.faults.reach("rows-written")
         self.faults.reach("dlq-written")
         self._delivered = batch
@@ -280,6 +333,12 @@ class SparkSink:
 
     def _connect(self) -> None:
         """A session, and the stream's tables."""
+        self._begin_session()
+        if not self._ready:
+            self._prepare()
+            self._ready = True
+
+    def _begin_session(self) -> None:
         if self._session is not None:
             return
         if (wanted := table_format()) != "delta":
@@ -310,11 +369,10 @@ class SparkSink:
                 self._session = session(spark_home())
                 opened.callback(setattr, self, "_session", None)
                 opened.callback(self._session.stop)
-            self._prepare()
             self._open = opened.pop_all()
 
     def _close(self) -> None:
-        self._delivered = None
+        self._delivered, self._ready = None, False
         try:
             self._open.pop_all().close()
         except Exception:  # a session whose cluster is away cannot be ended
@@ -335,8 +393,7 @@ class SparkSink:
         for schema in ("bronze", "ops"):
             self._session.sql(f"create schema if not exists {schema}")
         for name, columns in tables.items():
-            definition = ", ".join(f"`{column}` {_TYPES[kind]}" for column, kind in columns.items())
-            self._session.sql(f"create table if not exists {name} ({definition}) using delta")
+            self._create(name, columns)
             there = self._session.table(name).columns
             for column, kind in DECODED_COLUMNS.items():  # a topic that becomes Avro
                 if "_record" in there and column in columns and column not in there:
@@ -348,6 +405,10 @@ class SparkSink:
                     "Give the stream another table."
                 )
         self._begin()
+
+    def _create(self, table: str, columns: Mapping[str, str]) -> None:
+        definition = ", ".join(f"`{column}` {_TYPES[kind]}" for column, kind in columns.items())
+        self._session.sql(f"create table if not exists {table} ({definition}) using delta")
 
     def _begin(self) -> None:
         """The fence, unless it is there. Batches count on from those that the tables have, and the
@@ -384,6 +445,18 @@ def _zoned(table: pa.Table) -> pa.Table:
     utc = pa.timestamp("us", "UTC")
     fields = [f.with_type(utc) if pa.types.is_timestamp(f.type) else f for f in table.schema]
     return table.cast(pa.schema(fields))
+
+
+def _zoned_time(value: Any) -> Any:
+    """A moment as Spark takes it: one without a zone would be of the machine's."""
+    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
+
+
+def _plain(value: Any) -> Any:
+    """A moment as DuckDB has it: UTC, without a zone."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(timezone.utc).replace(tzinfo=None)
+    return value
 
 
 def _packed(tables: Mapping[str, pa.Table]) -> bytes:
