@@ -57,6 +57,12 @@ def ask(cluster: Cluster, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in session.sql(sql).collect()]
 
 
+def hooks() -> dict[str, Any]:
+    """The file of webhooks, with a name and a table of their own."""
+    orders = {"table": unique("shop__orders"), "secret": SECRET, "required": ["id"]}
+    return {"name": unique("hooks"), "endpoints": {"orders": orders}, "patience": 60}
+
+
 @pytest.fixture
 def target(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> SparkLake:
     """The cluster's lake, for sinks in this process."""
@@ -66,9 +72,9 @@ def target(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> SparkLake:
 
 
 def test_webhooks_and_what_was_refused(tmp_path: Path, cluster: Cluster) -> None:
-    name, table = unique("hooks"), unique("shop__orders")
-    orders: dict[str, Any] = {"table": table, "secret": SECRET, "required": ["id"]}
-    settings: dict[str, Any] = {"name": name, "endpoints": {"orders": orders}, "patience": 60}
+    settings = hooks()
+    name, orders = settings["name"], settings["endpoints"]["orders"]
+    table = orders["table"]
     lakehouse = on_spark(tmp_path, cluster)
     with serving(lakehouse, **settings) as (server, client):
         client.timeout = 120
@@ -125,9 +131,9 @@ def test_webhooks_and_what_was_refused(tmp_path: Path, cluster: Cluster) -> None
 @pytest.mark.soak
 @pytest.mark.parametrize("point", POINTS)
 def test_a_replay_is_killed_anywhere(tmp_path: Path, cluster: Cluster, point: str) -> None:
-    name, table = unique("hooks"), unique("shop__orders")
-    orders: dict[str, Any] = {"table": table, "secret": SECRET, "required": ["id"]}
-    settings: dict[str, Any] = {"name": name, "endpoints": {"orders": orders}, "patience": 60}
+    settings = hooks()
+    name, orders = settings["name"], settings["endpoints"]["orders"]
+    table = orders["table"]
     lakehouse = on_spark(tmp_path, cluster)
     with serving(lakehouse, **settings) as (_, client):
         client.timeout = 120
