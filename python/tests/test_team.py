@@ -14,6 +14,9 @@ PROVES = ["pat-idempotent", "pat-exactly-once"]
 pytestmark = pytest.mark.team
 AS_OF = "2018-02-01 00:00:00"
 
+#: A table of each kind on the way to sales: what else there is would be more of the same.
+RUN = ("run", "--select", "quarantine_retail__transactions +fct_sales_lines")
+
 #: Appends 20 batches to a table of its own while dbt builds; prints what it committed.
 WRITER = """
 import os, time, duckdb
@@ -34,7 +37,7 @@ print("done")
 def test_two_builds_and_a_writer_at_once(team: TeamLakehouse, tmp_path: Path) -> None:
     """All rows once, whichever build wins; the one that loses says so and changes nothing."""
     team.land("--until", "2017-01-02", "--promotion-weeks", "1", "--faults", "3")
-    team.dbt("run", "--select", "bronze silver +fct_sales_lines", as_of=AS_OF)
+    team.dbt(*RUN, as_of=AS_OF)
     team.land("--until", "2017-01-04", "--promotion-weeks", "1", "--faults", "3")
     running = [
         subprocess.Popen(
@@ -51,10 +54,9 @@ def test_two_builds_and_a_writer_at_once(team: TeamLakehouse, tmp_path: Path) ->
             "DBT_TARGET_PATH": str(tmp_path / f"target{number}"),
             "DBT_LOG_PATH": str(tmp_path / f"logs{number}"),
         }
-        command = ("dbt", "run", "--select", "bronze silver +fct_sales_lines")
         running.append(
             subprocess.Popen(
-                [*command, "--vars", json.dumps({"as_of": AS_OF})],
+                ["dbt", *RUN, "--vars", json.dumps({"as_of": AS_OF})],
                 cwd=REPO,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -67,14 +69,14 @@ def test_two_builds_and_a_writer_at_once(team: TeamLakehouse, tmp_path: Path) ->
     for process, output in zip(running[1:], outputs[1:], strict=True):
         # Either it went through, or it lost the race for a batch and says so.
         assert process.returncode == 0 or "onflict" in output, output[-4000:]
-    team.dbt("run", "--select", "bronze silver +fct_sales_lines", as_of=AS_OF)
+    team.dbt(*RUN, as_of=AS_OF)
 
     assert team.query("select count(*), count(distinct (batch, click)) from bronze.clicks") == [
         (500, 500)
     ]
     single = Lakehouse(tmp_path / "single")
     single.env = {"LAKEBED_LANDING": str(team.landing)}
-    single.dbt("run", "--select", "bronze silver +fct_sales_lines", as_of=AS_OF)
+    single.dbt(*RUN, as_of=AS_OF)
     journey = ("path", "batch_id", "_batch_id", "_version", "dbt_scd_id", "dbt_valid_from")
     expected = single.hashes(exclude=journey)
     found = team.hashes(exclude=journey)

@@ -24,6 +24,7 @@ FILES = {
     {%- if execute and var('wait', '') == place -%}
         {%- set door = {'open': false} -%}
         {%- for _ in range(500) if not door.open -%}
+            {%- do run_query("select java_method('java.lang.Thread', 'sleep', 500L)") -%}
             {%- do door.update(open=run_query('select 1 from ' ~ schema ~ '.doors').rows) -%}
         {%- endfor -%}
     {%- endif -%}
