@@ -3,20 +3,33 @@
 
 {#- Where tables lie, for what SQL cannot do there. Refuses what an erasure could not make physical.
     Arguments: tables, a list of {database, schema, identifier}.
-    Prints one line of JSON: folder and format of each table. Engines: DuckDB (none), Spark (Delta, Iceberg). -#}
+    Prints one line of JSON: folder and format of each table, and names of streams, whose tables come
+    with those of the policy. Engines: DuckDB (none), Spark (Delta, Iceberg). -#}
 {% macro erase_folders(tables) %}{{- return(adapter.dispatch('erase_folders', 'lakebed')(tables)) -}}{% endmacro %}
 
-{% macro duckdb__erase_folders(tables) %}{%- do print('LAKEBED ' ~ tojson({'tables': []})) -%}{% endmacro %}
+{% macro duckdb__erase_folders(tables) %}{%- do print('LAKEBED ' ~ tojson({'tables': [], 'streams': []})) -%}{% endmacro %}
 
 {% macro spark__erase_folders(tables) %}
-    {%- set found = [] -%}
-    {%- for relation in lakebed.erased_tables(tables) -%}
+    {%- set found, streams = [], [] -%}
+    {%- for table in lakebed.stream_tables() if table.identifier.startswith('positions__') -%}
+        {%- do streams.append(table.identifier.removeprefix('positions__')) -%}
+    {%- endfor -%}
+    {%- for relation in lakebed.erased_tables(tables + lakebed.stream_tables()) -%}
         {%- if not (relation.is_delta or relation.is_iceberg) -%}
             {{ exceptions.raise_compiler_error("Lakebed: " ~ relation ~ " is no Delta or Iceberg table, whose history cannot be erased. Nothing was erased.") }}
         {%- endif -%}
         {%- do found.append(lakebed.by_format(relation, lakebed.delta_erase_folder, lakebed.iceberg_erase_folder)(relation)) -%}
     {%- endfor -%}
-    {%- do print('LAKEBED ' ~ tojson({'tables': found})) -%}
+    {%- do print('LAKEBED ' ~ tojson({'tables': found, 'streams': streams})) -%}
+{% endmacro %}
+
+{#- What sinks write besides bronze: the DLQ, and positions, where each keeps its last batch. -#}
+{% macro stream_tables() %}
+    {%- set found = [] -%}
+    {%- for name in lakebed.tables_like('ops', 'dlq|positions__*') -%}
+        {%- do found.append({'database': none, 'schema': 'ops', 'identifier': name}) -%}
+    {%- endfor -%}
+    {{- return(found) -}}
 {% endmacro %}
 
 {% macro delta_erase_folder(relation) %}
@@ -32,7 +45,7 @@
 
 {% macro spark__erase_history(tables) %}
     {%- set kept = {} -%}
-    {%- for relation in lakebed.erased_tables(tables) -%}
+    {%- for relation in lakebed.erased_tables(tables + lakebed.stream_tables()) -%}
         {%- do kept.update(lakebed.by_format(relation, lakebed.delta_erase_history, lakebed.iceberg_erase_history)(relation) or {}) -%}
     {%- endfor -%}
     {%- do print('LAKEBED ' ~ tojson({'kept': kept})) -%}

@@ -54,16 +54,17 @@
     {{- return('"' ~ text | replace('"', '""') ~ '"' if ',' in text or '"' in text else text) -}}
 {% endmacro %}
 
-{#- Whether any part of a line that is not well formed holds a condition: it is split at every
-    separator there is. Arguments: line, SQL expression; condition, of a part named `part`. -#}
-{% macro any_part(line, condition) %}{{- return(adapter.dispatch('any_part', 'lakebed')(line, condition)) -}}{% endmacro %}
+{#- Whether any part of a text that nothing says how to read holds a condition: it is split at every
+    separator there is. Arguments: text, SQL expression; condition, of a part named `part`;
+    separators, a regular expression. -#}
+{% macro any_part(text, condition, separators='[,;|\\t"]') %}{{- return(adapter.dispatch('any_part', 'lakebed')(text, condition, separators)) -}}{% endmacro %}
 
-{% macro duckdb__any_part(line, condition) -%}
-    len(list_filter(list_transform(string_split_regex({{ line }}, '[,;|\t"]'), lambda piece: trim(piece)), lambda part: {{ condition }})) > 0
+{% macro duckdb__any_part(text, condition, separators) -%}
+    len(list_filter(list_transform(string_split_regex({{ text }}, {{ lakebed.text_literal(separators) }}), lambda piece: trim(piece)), lambda part: {{ condition }})) > 0
 {%- endmacro %}
 
-{% macro spark__any_part(line, condition) -%}
-    exists(transform(split({{ line }}, r'[,;|\t"]'), piece -> trim(piece)), part -> {{ condition }})
+{% macro spark__any_part(text, condition, separators) -%}
+    exists(transform(split({{ text }}, {{ lakebed.text_literal(separators) }}), piece -> trim(piece)), part -> {{ condition }})
 {%- endmacro %}
 
 {#- The keyed hashes of all parts of a line that is not well formed. Returns: SQL array. -#}

@@ -32,15 +32,14 @@
     {%- endif -%}
     {%- if not dry_run -%}
         {%- do lakebed.create_erasures() -%}
-        {#- The subject is suppressed before, or with, its rows: nothing that runs beside brings it back. -#}
-        {%- for hash in plan.hashes %}
-            {%- do run_query("insert into " ~ lakebed.erasures() ~ " select '" ~ plan.request_id ~ "', 'started', " ~ lakebed.text_literal(plan.subject) ~ ", '" ~ hash ~ "', '" ~ plan.key_id ~ "', " ~ lakebed.text_literal(tojson(counts)) ~ ", " ~ counts.values() | sum ~ ", " ~ plan.file_count ~ ", " ~ lakebed.as_of() ~ (" where not exists (select 1 from " ~ lakebed.erasures() ~ " where state = 'started' and subject = " ~ lakebed.text_literal(plan.subject) ~ " and subject_hash = '" ~ hash ~ "')" if not counts and not plan.file_count else "")) -%}
-        {%- endfor -%}
+        {#- The subjects are suppressed before, or with, their rows: nothing that runs beside brings them back. -#}
+        {%- set unless_known = " where not exists (select 1 from " ~ lakebed.erasures() ~ " as e where e.state = 'started' and e.subject = " ~ lakebed.text_literal(plan.subject) ~ " and e.subject_hash = new.subject_hash)" -%}
+        {%- do run_query("insert into " ~ lakebed.erasures() ~ " select '" ~ plan.request_id ~ "', 'started', " ~ lakebed.text_literal(plan.subject) ~ ", new.subject_hash, '" ~ plan.key_id ~ "', " ~ lakebed.text_literal(tojson(counts)) ~ ", " ~ counts.values() | sum ~ ", " ~ plan.file_count ~ ", " ~ lakebed.as_of() ~ " from (values ('" ~ plan.hashes | join("'), ('") ~ "')) as new (subject_hash)" ~ (unless_known if not counts and not plan.file_count else "")) -%}
+        {%- do lakebed.suppress_records(plan) -%}
         {%- for relation, table, found in statements -%}
             {%- do lakebed.erase_from(relation, table, found) -%}
         {%- endfor -%}
         {%- if refused.rows -%}{%- do run_query(refused.delete) -%}{%- endif -%}
-        {%- do lakebed.suppress_records(plan) -%}
         {%- do lakebed.know_rewritten_files(plan.files) -%}
         {%- do lakebed.commit() -%}
     {%- endif -%}
@@ -58,7 +57,7 @@
             {%- set kind = column.data_type -%}
             {%- if column.field -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key(lakebed.json_field('t._record', column.field), kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
-                {%- do lost.append('(not json_valid(t._record) and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
+                {%- do lost.append('(not ' ~ lakebed.is_json('t._record') ~ ' and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
             {%- else -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key('t._key', kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
             {%- endif -%}
@@ -84,9 +83,9 @@
 {#- Deletes or anonymises the rows of one table. -#}
 {% macro erase_from(relation, table, found) %}
     {%- if table.delete -%}
-        {%- do run_query('delete from ' ~ relation ~ ' as t where coalesce(' ~ found.theirs ~ ' or ' ~ found.lost ~ ', false)') -%}
+        {%- do run_query('delete from ' ~ relation ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost) -%}
     {%- else -%}
-        {%- do run_query('delete from ' ~ relation ~ ' as t where coalesce(' ~ found.lost ~ ', false)') -%}
+        {%- do run_query('delete from ' ~ relation ~ ' as t where ' ~ found.lost) -%}
         {%- set changes = {} -%}
         {%- for column, value in table['values'].items() -%}
             {%- do changes.update({column: lakebed.policy_value(value, table.types.get(column))}) -%}
@@ -96,7 +95,7 @@
             {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
         {%- endif -%}
         {%- if table.patch -%}
-            {%- do changes.update({'_record': 'cast(json_merge_patch(t._record, ' ~ lakebed.text_literal(tojson(table.patch)) ~ ') as varchar)'}) -%}
+            {%- do changes.update({'_record': lakebed.json_patched('t._record', table.patch)}) -%}
         {%- endif -%}
         {%- if table.stream and '_raw' in adapter.get_columns_in_relation(relation) | map(attribute='name') -%}
             {#- What was received cannot be changed; the JSON made of it stays. -#}

@@ -163,11 +163,3 @@ def test_killed_and_run_again_nothing_is_left(
         project.query(f"select customer, count(*) from {table} where order_id > 950 group by all")
     ) == [("cust-00001", 1), ("cust-00002", 1), ("erased", 1)]
     assert {trace.split()[0] for trace in traces(project)} <= {".csv"}
-
-    # Nobody is told that she is gone where a stream may have brought her.
-    project.query(
-        f"create table {shop.ops_schema(project)}.dlq (dlq_id string) using {lake.table_format}"
-    )
-    refused = shop.erase(project, "run", *WHO, check=False)
-    assert refused.returncode == 1
-    assert "can be erased on DuckLake only so far" in refused.stderr

@@ -83,15 +83,18 @@ def run(
     if lake:
         ducklake.open_writer(lake).close()  # held by another process: said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
-    folders = {} if lake else _tables(project, request)
-    tables = requests.erase(project, request)["tables"]
-    _show(request, tables)
     if lake:
+        tables = requests.erase(project, request)["tables"]
+        _show(request, tables)
         removed = ducklake.purge(lake)
     else:
-        kept = requests.erase_history(project, request)
-        removed = iceberg.forget(kept)
-        removed += delta.forget(path for path, kind in folders.items() if kind == "delta")
+        folders, streams = _locations(project, request)
+        with requests.streams_held(project, streams):
+            tables = requests.erase(project, request)["tables"]
+            _show(request, tables)
+            kept = requests.erase_history(project, request)
+            removed = iceberg.forget(kept)
+            removed += delta.forget(path for path, kind in folders.items() if kind == "delta")
     requests.complete(project, request, sum(tables.values()))
     typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
 
@@ -131,7 +134,7 @@ def verify(
     if values:
         lake = _lake(project)
         places = {*_folders(lake), *filter(None, [request.landing])}
-        places |= set(_tables(project, request))
+        places |= set(_locations(project, request)[0])
         folders = sorted(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
         )
@@ -153,14 +156,16 @@ def _lake(project: Project) -> Lake | None:
     return open_lake(project.target, project.folder, project.profiles)
 
 
-def _tables(project: Project, request: Request) -> dict[Path, str]:
-    """The folders of tables on Spark, and their formats; none on DuckDB. Raises UserError."""
+def _locations(project: Project, request: Request) -> tuple[dict[Path, str], list[str]]:
+    """On Spark the folders of tables with their formats, and the names of streams; none on DuckDB.
+    Raises UserError."""
     from lakebed.erase import delta, iceberg
     from lakebed.erase import request as requests
 
     of = {"delta": delta.folder, "iceberg": iceberg.folder}
     found = requests.locations(project, request)
-    return {of[table["format"]](table["folder"]): table["format"] for table in found}
+    folders = {of[each["format"]](each["folder"]): each["format"] for each in found["tables"]}
+    return folders, found["streams"]
 
 
 def _folders(lake: Lake | None) -> list[Path]:

@@ -229,7 +229,6 @@ def _source(node: Node, subject: str) -> TablePlan:
             inside = inside.setdefault(step, {})
         inside[last] = value
     table.patch = patch or None
-    table.types = dict.fromkeys(table.values, "varchar")
     return table
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,11 +110,30 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
     return answer(printed)
 
 
-def locations(project: Project, request: Request) -> list[dict[str, str]]:
-    """`folder` and `format` of the tables, on Spark. Raises UserError for what cannot be erased."""
-    printed = project.operation("erase_folders", {"tables": _names(request)})
-    found: list[dict[str, str]] = answer(printed)["tables"]
-    return found
+def locations(project: Project, request: Request) -> dict[str, Any]:
+    """On Spark: `tables`, with `folder` and `format` of each, and names of `streams`.
+
+    Raises UserError for what cannot be erased.
+    """
+    return answer(project.operation("erase_folders", {"tables": _names(request)}))
+
+
+@contextmanager
+def streams_held(project: Project, streams: Sequence[str]) -> Iterator[None]:
+    """On Spark no stream takes anything in meanwhile: it keeps its last batch in the lake, and the
+    files that it writes could not be told from those of a writer that died."""
+    from lakebed.project import SparkLake, open_target
+    from lakebed.spark.sink import hold, release
+
+    lake = open_target(project.target, project.folder, project.profiles)
+    if not streams or not isinstance(lake, SparkLake):
+        yield
+        return
+    hold(lake, streams)
+    try:
+        yield
+    finally:  # killed before that, the same command is run again
+        release(lake, streams)
 
 
 def erase_history(project: Project, request: Request) -> dict[str, list[str]]:

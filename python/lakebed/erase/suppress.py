@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -21,6 +22,7 @@ from lakebed.errors import UserError
 
 if TYPE_CHECKING:
     from lakebed.ingest.records import Record, Rejected
+    from lakebed.ingest.sinks import Reader
 
 RULES = "ops.erasure_rules"
 #: What may stand around a key in a text that cannot be read; macros/engine/erase_streams.sql says
@@ -32,7 +34,6 @@ PARTS = re.compile(r"""[\[\],;|\s"'{}:<>=&\\]""")
 class _Rule:
     """The policy of one table: where the subject's key stands, and what becomes of the record."""
 
-    connection: duckdb.DuckDBPyConnection
     hasher: Hasher
     hashes: frozenset[str]
     keys: Sequence[dict[str, str]]
@@ -62,12 +63,7 @@ class _Rule:
 
     def _anonymised(self, record: Record, readable: bool) -> Record:
         if readable and self.patch:
-            # As for the rows that were there: the engine's own merge.
-            (text,) = self.connection.execute(
-                "select json_merge_patch(?, ?)",
-                [_decoded(record.value), json.dumps(self.patch)],
-            ).fetchone() or (None,)
-            record = record._replace(value=str(text).encode())
+            record = record._replace(value=_merged(_decoded(record.value), self.patch))
         if record.raw is not None:
             # Nothing can be changed in what was received; the JSON is what stays.
             record = record._replace(raw=None)
@@ -77,42 +73,37 @@ class _Rule:
         return record._replace(headers=[]) if "_headers" in self.columns else record
 
 
-def kept(
-    connection: duckdb.DuckDBPyConnection, table: str, records: Sequence[Record]
-) -> list[Record]:
-    """The records that may go to `table`, anonymised where its policy says so.
+def kept(reader: Reader, table: str, records: Sequence[Record]) -> list[Record]:
+    """The records that may go to `table`, anonymised where its policy says so. `reader` is the lake
+    as the writer of the batch sees it.
 
     Raises UserError when people were erased from it and the key to know them by is not set.
     """
     found = list(records)
-    for rule in _rules(connection, table) if found else ():
+    for rule in _rules(reader, table) if found else ():
         found = [new for record in found if (new := rule.apply(record)) is not None]
     return found
 
 
-def kept_refused(
-    connection: duckdb.DuckDBPyConnection, table: str, rejected: Sequence[Rejected]
-) -> list[Rejected]:
+def kept_refused(reader: Reader, table: str, rejected: Sequence[Rejected]) -> list[Rejected]:
     """The refused records that may go to `table`: those in which no part is an erased key."""
     found = list(rejected)
-    for rule in _rules(connection, table) if found else ():
+    for rule in _rules(reader, table) if found else ():
         found = [each for each in found if not any(map(rule.erased, _texts(each)))]
     return found
 
 
-def _rules(connection: duckdb.DuckDBPyConnection, table: str) -> list[_Rule]:
-    try:
-        rows = connection.execute(
-            f"select subject, rule from {RULES} where table_name = ?", [table]
-        ).fetchall()
-    except duckdb.CatalogException:
+def _rules(reader: Reader, table: str) -> list[_Rule]:
+    if not reader.columns(RULES):
         return []  # nobody was ever erased
     found = []
-    for subject, text in rows:
-        hashes = connection.execute(
+    for subject, text in reader.query(
+        f"select subject, rule from {RULES} where table_name = ?", [table]
+    ):
+        hashes = reader.query(
             "select subject_hash, key_id from ops.erasures where state = 'started' and subject = ?",
             [subject],
-        ).fetchall()
+        )
         if hashes:
             rule = json.loads(text)
             key = secret()
@@ -123,7 +114,6 @@ def _rules(connection: duckdb.DuckDBPyConnection, table: str) -> list[_Rule]:
                 )
             found.append(
                 _Rule(
-                    connection,
                     Hasher(key, subject, rule["data_type"]),
                     frozenset(each for each, _ in hashes),
                     rule["keys"],
@@ -133,6 +123,19 @@ def _rules(connection: duckdb.DuckDBPyConnection, table: str) -> list[_Rule]:
                 )
             )
     return found
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
+
+def _merged(text: str | None, patch: Any) -> bytes:
+    """As for the rows that were there: by DuckDB, which leaves numbers as they are written."""
+    merge = "select json_merge_patch(?, ?)"
+    with _engine().cursor() as cursor:
+        (merged,) = cursor.execute(merge, [text, json.dumps(patch)]).fetchone() or (None,)
+    return str(merged).encode()
 
 
 def _decoded(raw: bytes | None) -> str | None:

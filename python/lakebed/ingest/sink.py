@@ -409,6 +409,19 @@ def bronze_columns(entity: Entity) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class ConnectionReader:
+    """The lake of a connection, in its transaction if it has one; asked as a sink is."""
+
+    connection: duckdb.DuckDBPyConnection
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql, list(values)).fetchall()
+
+    def columns(self, table: str) -> list[str]:
+        return columns_of(self.connection, table)
+
+
 def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
     """Names of a table's columns; none when it is not there."""
     try:
@@ -444,7 +457,7 @@ def insert_rows(
 ) -> None:
     """Insert records that were judged into their bronze table."""
     table = f"bronze.{entity.table}"
-    records = kept(connection, table, records)
+    records = kept(ConnectionReader(connection), table, records)
     _insert(connection, table, bronze_rows(stream, entity, records, batch, now))
 
 
@@ -476,7 +489,7 @@ def insert_rejected(
     connection: duckdb.DuckDBPyConnection, stream: str, rejected: Sequence[Rejected], now: datetime
 ) -> None:
     """Insert refused records into the DLQ, with their original bytes."""
-    rejected = kept_refused(connection, DLQ, rejected)
+    rejected = kept_refused(ConnectionReader(connection), DLQ, rejected)
     _insert(connection, DLQ, dlq_rows(stream, rejected, now))
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
-
-import duckdb
 
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import Mark, Moves, Place, Sink, columns_of
+from lakebed.ingest.sink import ConnectionReader, Mark, Moves, Place, Sink
 from lakebed.project import Lake, SparkLake
 
 
@@ -58,17 +55,6 @@ class Reader(Protocol):
     def columns(self, table: str) -> list[str]: ...
 
 
-@dataclass(frozen=True)
-class _LakeReader:
-    connection: duckdb.DuckDBPyConnection
-
-    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, list(values)).fetchall()
-
-    def columns(self, table: str) -> list[str]:
-        return columns_of(self.connection, table)
-
-
 @contextmanager
 def open_sink(
     lake: Lake | SparkLake,
@@ -98,4 +84,4 @@ def reading(lake: Lake | SparkLake) -> Iterator[Reader]:
             yield sink
     else:
         with lake.connect() as connection:
-            yield _LakeReader(connection)
+            yield ConnectionReader(connection)

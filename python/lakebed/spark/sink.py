@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 
 import pyarrow as pa
 
+from lakebed.erase.suppress import kept, kept_refused
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
@@ -65,6 +66,8 @@ _TYPES = {
 }
 #: The table of a batch that are marks in the DLQ.
 _MARKS = "marks"
+#: Before the name that Delta knows batches by: no batch is taken in.
+_HELD = "held:"
 #: The position that a merge finds is not the one it was made for.
 _FENCED = "lakebed: fenced"
 #: Another writer was faster: Delta's words.
@@ -190,6 +193,17 @@ class SparkSink:
         self.meter.written(rows, rejected)
         self.faults.reach("committed")
 
+    def _move_fence(self, mark: str) -> None:
+        """Move the fence by an empty batch, after the delivery of the last one."""
+        self._begin_session()
+        self._ready = True  # a stream that has positions has its tables
+        self._delivered = None
+        held = self._held()
+        if (FENCE, 0) in held:  # else it has never begun
+            last, app = held[FENCE, 0]
+            app = mark + (app or "").removeprefix(_HELD)
+            self._accept({(FENCE, 0): (last, last + 1)}, {(FENCE, 0): app}, {})
+
     def _take(
         self,
         rows: Mapping[Entity, Sequence[Record]],
@@ -208,12 +222,17 @@ class SparkSink:
         if not still_open(self.query, marks):
             raise Fenced
         last, app = held[FENCE, 0]
+        if (app or "").startswith(_HELD):
+            raise TryLater(
+                "`lakebed erase run` holds all streams; it was killed? Run it again", failing=False
+            )
         batch = last + 1
         now = utc_now()
-        tables = {
-            f"bronze.{entity.table}": bronze_rows(self.stream, entity, records, batch, now)
-            for entity, records in rows.items()
-        } | {DLQ: dlq_rows(self.stream, rejected, now)}
+        tables = {DLQ: dlq_rows(self.stream, kept_refused(self, DLQ, rejected), now)}
+        for entity, records in rows.items():
+            name = f"bronze.{entity.table}"
+            records = kept(self, name, records)
+            tables[name] = bronze_rows(self.stream, entity, records, batch, now)
         tables = {name: table for name, table in tables.items() if table.num_rows}
         if marks:
             tables[_MARKS] = mark_rows(marks, now)
@@ -295,8 +314,8 @@ class SparkSink:
         frame = self._session.table(self.positions_table)
         rows = frame.select("topic", "partition", "position", "state").collect()
         held = {(topic, part): (position, state) for topic, part, position, state in rows}
-        batch, app = held[FENCE, 0]
-        if self._delivered != batch:
+        batch, app = held.get((FENCE, 0), (None, None))
+        if batch is not None and self._delivered != batch:
             found = frame.where(f"topic = '{FENCE}' and position = {batch}").select("batch")
             for (content,) in found.collect():
                 if content is not None:
@@ -438,6 +457,28 @@ class SparkSink:
             yield name
         finally:
             self._session.catalog.dropTempView(name)
+
+
+def hold(lake: SparkLake, streams: Sequence[str]) -> None:
+    """Deliver what streams have accepted, leave an empty batch in its place, and let no other be
+    taken in until `release`: one that is under way finds the fence moved, and waits. Held twice is
+    held once. Raises UserError."""
+    _move_fences(lake, streams, _HELD)
+
+
+def release(lake: SparkLake, streams: Sequence[str]) -> None:
+    """The end of `hold`. Raises UserError."""
+    _move_fences(lake, streams, "")
+
+
+def _move_fences(lake: SparkLake, streams: Sequence[str], mark: str) -> None:
+    with SparkSink(lake, "", [], Patience(60)) as sink:
+        for stream in streams:
+            sink.stream = stream
+            try:
+                sink._persist(lambda: sink._move_fence(mark))
+            except TryLater as error:
+                raise UserError(str(error)) from error
 
 
 def _zoned(table: pa.Table) -> pa.Table:
