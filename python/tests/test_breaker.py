@@ -14,7 +14,8 @@ from api import Api, serving
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Breaker, Fuse, circuits
 from lakebed.ingest.patience import Patience, TryLater
-from lakebed.ingest.sink import Sink, utc_now
+from lakebed.ingest.sink import Sink
+from lakebed.ingest.tables import utc_now
 from lakebed.project import Lake
 from lakehouse import Lakehouse, TeamLakehouse
 from test_pull import Pull, order

@@ -18,7 +18,8 @@ from lakebed.ingest.breaker import Breaker, Fuse, circuits
 from lakebed.ingest.faults import POINTS
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import Fenced, Mark, utc_now
+from lakebed.ingest.sink import Fenced
+from lakebed.ingest.tables import Mark, utc_now
 from lakebed.project import SparkLake
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session

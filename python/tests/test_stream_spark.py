@@ -15,7 +15,8 @@ from broker import Broker
 from lakebed.ingest.faults import POINTS, Faults
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import FENCE, Fenced, bronze_rows, utc_now
+from lakebed.ingest.sink import FENCE, Fenced
+from lakebed.ingest.tables import bronze_rows, utc_now
 from lakebed.project import SparkLake
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session

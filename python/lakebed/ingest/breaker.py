@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from lakebed.errors import UserError
 from lakebed.ingest.patience import TryLater
-from lakebed.ingest.sink import utc_now
 from lakebed.ingest.sinks import BatchSink, Reader, reading
+from lakebed.ingest.tables import utc_now
 from lakebed.project import Lake, SparkLake
 
 PATTERNS = ["pat-circuit-breaker"]

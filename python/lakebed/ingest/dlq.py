@@ -17,8 +17,9 @@ from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected, judge
-from lakebed.ingest.sink import DLQ, DLQ_COLUMNS, Fenced, Mark, utc_now
+from lakebed.ingest.sink import Fenced
 from lakebed.ingest.sinks import BatchSink, Reader, open_sink, reading
+from lakebed.ingest.tables import DLQ, DLQ_COLUMNS, Mark, utc_now
 from lakebed.project import Lake, SparkLake
 
 PATTERNS = ["pat-dlq"]

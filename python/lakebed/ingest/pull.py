@@ -23,8 +23,9 @@ from lakebed.ingest.paging import Answer, Page, State
 from lakebed.ingest.pull_config import PullConfig, Resource
 from lakebed.ingest.records import Entity, Record, Rejected, judge
 from lakebed.ingest.requests import Requests, Stopped
-from lakebed.ingest.sink import DLQ, Fenced
+from lakebed.ingest.sink import Fenced
 from lakebed.ingest.sinks import BatchSink
+from lakebed.ingest.tables import DLQ
 
 PATTERNS = ["pat-api-pull"]
 

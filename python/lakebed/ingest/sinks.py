@@ -10,7 +10,8 @@ from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import ConnectionReader, Mark, Moves, Place, Sink
+from lakebed.ingest.sink import ConnectionReader, Moves, Place, Sink
+from lakebed.ingest.tables import Mark
 from lakebed.project import Lake, SparkLake
 
 

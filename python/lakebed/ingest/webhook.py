@@ -27,8 +27,9 @@ from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import TryLater
 from lakebed.ingest.records import Entity, Record, judge
 from lakebed.ingest.signatures import STYLES, Message, Style, is_id
-from lakebed.ingest.sink import DLQ, Fenced, Place, utc_now
+from lakebed.ingest.sink import Fenced, Place
 from lakebed.ingest.sinks import BatchSink
+from lakebed.ingest.tables import DLQ, utc_now
 
 PATTERNS = ["pat-webhook-sink", "pat-backpressure-strategies"]
 

@@ -22,7 +22,8 @@ from lakebed.erase.hashing import key_id
 from lakebed.errors import LakeLocked, UserError, explain
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.patience import Patience
-from lakebed.ingest.sink import Fenced, Moves, Place, Sink, columns_of, registered, utc_now
+from lakebed.ingest.sink import Fenced, Moves, Place, Sink, columns_of, registered
+from lakebed.ingest.tables import utc_now
 from lakebed.project import Lake
 from lakebed.regions.config import Region, Regions, Shipment
 from lakebed.regions.mask import column, set_key

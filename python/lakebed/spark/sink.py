@@ -26,16 +26,13 @@ from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.records import Entity, Record, Rejected
-from lakebed.ingest.sink import (
+from lakebed.ingest.sink import FENCE, Fenced, Moves, Place
+from lakebed.ingest.tables import (
     DECODED_COLUMNS,
     DLQ,
     DLQ_COLUMNS,
-    FENCE,
     MARK,
-    Fenced,
     Mark,
-    Moves,
-    Place,
     bronze_columns,
     bronze_rows,
     dlq_rows,
