@@ -18,9 +18,10 @@ from lakebed.erase.scan import scan
 from lakebed.erase.suppress import _counted
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.project import SparkLake
+from lakebed.spark.arrow import unpacked
 from lakebed.spark.cluster import Cluster, down, free_ports, up
 from lakebed.spark.settings import connect_session
-from lakebed.spark.sink import SparkSink, _unpacked, hold
+from lakebed.spark.sink import SparkSink, hold
 from lakehouse import Lakehouse
 from pyarrow import parquet
 from streams import Stream, send
@@ -206,7 +207,7 @@ def test_streams_on_spark(
         ]
         for file in (tmp_path / "cluster" / "warehouse").rglob("ops.db/positions__*/*.parquet"):
             for batch in parquet.read_table(file)["batch"].drop_null().to_pylist():
-                found += [str(file)] if shop.ADA in repr(_unpacked(batch)) else []
+                found += [str(file)] if shop.ADA in repr(unpacked(batch)) else []
         return found
 
     assert traces() == []

@@ -34,6 +34,7 @@ from test_capture import source as source
 from test_edge import SECRET as EDGE_SECRET
 from test_edge import serving as serving_gateway
 from test_pull import Pull, order
+from test_regions import COLUMNS, Centre, Region, everything, masked
 from test_stream import lakebed
 from test_stream_spark import unique
 from test_webhook import SECRET, post, serving
@@ -45,6 +46,7 @@ PROVES = [
     "pat-circuit-breaker",
     "pat-dlq",
     "pat-edge-batching",
+    "pat-multi-region-ingest",
     "pat-webhook-sink",
 ]
 
@@ -299,3 +301,47 @@ def test_circuits(target: SparkLake, tmp_path: Path, cluster: Cluster, clock: Cl
         assert one.call(service) == "done"
     listed = lakebed(on_spark(tmp_path, cluster), "breakers")
     assert f"{dependency}: closed, 0 failures" in listed
+
+
+def test_regions_into_one(tmp_path: Path, cluster: Cluster) -> None:
+    """The same rows as in a centre on DuckLake; killed when a batch was accepted; two at once."""
+    eu, us = Region(tmp_path, "eu"), Region(tmp_path, "us")
+    for batch in (1, 2):
+        eu.add(batch, 5)
+        us.add(batch, 3)
+    centres = []
+    table = unique("web__orders")
+    for name in ("spark", "duckdb"):
+        (tmp_path / name).mkdir()
+        home = tmp_path / name
+        centre = Centre(on_spark(home, cluster) if name == "spark" else Lakehouse(home), eu, us)
+        shipment = {"from": "bronze.web__orders", "columns": dict(COLUMNS)}
+        centre.content |= {"name": unique("global"), "tables": {table: shipment}}
+        centre.write()
+        centres.append(centre)
+    spark, duckdb = centres
+    assert f"eu/{table}: would bring 10 rows, 2 batches up to 2." in spark.run(command="plan")
+    spark.run("--fail-at", "positions-moved", "--rows", "5", code=-signal.SIGKILL)
+    assert f"eu/{table}: brought 5 rows, 1 batches up to 2." in spark.run("--rows", "5")
+    assert spark.run(command="status").count(" 2 ") == 2
+
+    # A column that is new, in two processes at once.
+    eu.alter("alter table r.bronze.web__orders add column passport varchar")
+    us.alter("alter table r.bronze.web__orders add column passport varchar")
+    eu.alter("update r.bronze.web__orders set passport = 'L01X00T47', _batch_id = 3")
+    assert "passport" in spark.run(code=1)
+    for centre in centres:
+        centre.content["tables"][table]["columns"]["passport"] = "mask"
+        centre.write()
+    both = [spark.start("--patience", "60") for _ in range(2)]
+    for each in both:
+        output = each.communicate(timeout=300)[0]
+        assert each.returncode == 0, output
+    duckdb.run()
+    columns = "region, _offset, _key, _record, email, born, ip, passport"
+    query = f"select {columns} from bronze.{table} where _region_batch_id"
+    spark_rows, duckdb_rows = ask(cluster, f"{query} = 3"), duckdb.lakehouse.query(f"{query} = 3")
+    assert sorted(map(repr, spark_rows)) == sorted(map(repr, duckdb_rows))
+    assert {row[7] for row in spark_rows} == {masked("L01X00T47")}
+    first = ask(cluster, f"select region, _offset from bronze.{table} where passport is null")
+    assert sorted(first) == everything(eu, us)

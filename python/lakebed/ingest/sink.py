@@ -34,8 +34,10 @@ from lakebed.ingest.tables import (
     bronze_rows,
     dlq_rows,
     mark_rows,
+    new_columns,
     still_open,
     utc_now,
+    with_batch,
 )
 from lakebed.keep import Keeper, keeper_of, keeping
 from lakebed.project import Lake
@@ -159,18 +161,27 @@ class Sink:
             self._move(connection, new, batch, now, states)
             self.faults.reach("positions-moved")
 
-    def step(
-        self, connection: duckdb.DuckDBPyConnection, moves: Moves, states: Mapping[Place, str]
-    ) -> int:
-        """Move positions in a transaction that writes rows of the stream by itself; the batch
-        that it writes. Raises Fenced."""
-        held = self.read_positions(connection)
-        if any(held.get(place) != expected for place, (expected, _) in moves.items()):
-            raise Fenced
-        batch = held[FENCE, 0] + 1
-        new = {place: position for place, (_, position) in moves.items()}
-        self._move(connection, new, batch, utc_now(), states)
-        return batch
+    def append(self, table: str, rows: pa.Table, moves: Moves, states: Mapping[Place, str]) -> None:
+        """Append rows as they are, with the batch as `_batch_id`, to a table that is made for them
+        and grows by columns that are new. All of it, or nothing.
+
+        Raises Fenced, and UserError for a column of another type than the table's.
+        """
+
+        def attempt() -> None:
+            with self.attached() as connection, self.transaction(connection):
+                held = self.read_positions(connection)
+                if any(held.get(place) != expected for place, (expected, _) in moves.items()):
+                    raise Fenced
+                batch = held[FENCE, 0] + 1
+                new = {place: position for place, (_, position) in moves.items()}
+                self._move(connection, new, batch, utc_now(), states)
+                self.faults.reach("begun")
+                _append(connection, table, with_batch(rows, batch))
+                self.faults.reach("rows-written")
+
+        self.patience.persist(attempt)
+        self.faults.reach("committed")
 
     def read_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
         """All positions, the fence among them."""
@@ -182,14 +193,10 @@ class Sink:
     def states(self) -> dict[Place, tuple[int, str]]:
         """Position and state of each place that has a state. Raises duckdb.Error: see Patience."""
         with self.attached() as connection:
-            return self.read_states(connection)
-
-    def read_states(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, tuple[int, str]]:
-        """The same, in a transaction."""
-        found = connection.execute(
-            f"select topic, partition, position, state from {self.positions_table}"
-            " where state is not null"
-        ).fetchall()
+            found = connection.execute(
+                f"select topic, partition, position, state from {self.positions_table}"
+                " where state is not null"
+            ).fetchall()
         return {(topic, part): (position, state) for topic, part, position, state in found}
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -399,6 +406,20 @@ def insert_rejected(
     """Insert refused records into the DLQ, with their original bytes."""
     rejected = kept_refused(ConnectionReader(connection), DLQ, rejected)
     _insert(connection, DLQ, dlq_rows(stream, rejected, now))
+
+
+def _append(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    with registered(connection, rows) as name:
+        fresh = _types(connection, name)
+        columns = ", ".join(f'"{each}" {kind}' for each, kind in fresh.items())
+        connection.execute(f"create table if not exists {table} ({columns})")
+        for each, kind in new_columns(table, _types(connection, table), fresh).items():
+            connection.execute(f'alter table {table} add column "{each}" {kind}')
+        connection.execute(f"insert into {table} by name select * from {name}")
+
+
+def _types(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(f"describe {table}").fetchall()}
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

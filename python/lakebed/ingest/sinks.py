@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
 from lakebed.ingest.patience import Patience
@@ -45,6 +47,10 @@ class BatchSink(Protocol):
         moves: Moves,
         states: Mapping[Place, str] | None = None,
         marks: Sequence[Mark] = (),
+    ) -> None: ...
+
+    def append(
+        self, table: str, rows: pa.Table, moves: Moves, states: Mapping[Place, str]
     ) -> None: ...
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from lakebed.errors import UserError
 from lakebed.ingest.records import DECODED, Entity, Record, Rejected, headers_json
 
 PATTERNS = ["pat-dlq"]
@@ -94,6 +95,22 @@ def bronze_columns(entity: Entity) -> dict[str, str]:
         "_record": "blob" if entity.value == "bytes" else "varchar",
         **more,
     }
+
+
+def new_columns(table: str, there: Mapping[str, str], fresh: Mapping[str, str]) -> dict[str, str]:
+    """The columns of `fresh` that a table has not. Raises UserError for one of another type."""
+    for name, kind in fresh.items():
+        if there.get(name, kind) != kind:
+            raise UserError(
+                f"{name} is {kind} now, and {there[name]} in {table}: bring it under another "
+                "name, or change that table."
+            )
+    return {name: kind for name, kind in fresh.items() if name not in there}
+
+
+def with_batch(rows: pa.Table, batch: int) -> pa.Table:
+    """Rows with the batch that brings them."""
+    return rows.append_column("_batch_id", pa.array([batch] * rows.num_rows, pa.int64()))
 
 
 def bronze_rows(

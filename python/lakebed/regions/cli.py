@@ -13,7 +13,7 @@ from lakebed.errors import UserError
 from lakebed.options import ProfilesDir, ProjectDir, Target
 
 if TYPE_CHECKING:
-    from lakebed.project import Lake
+    from lakebed.project import Lake, SparkLake
     from lakebed.regions.run import Delivery
 
 app = typer.Typer(no_args_is_help=True, help="Regional lakes into a central one, masked.")
@@ -37,7 +37,10 @@ def consolidate() -> None:
 def run(
     file: File,
     region: Only = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of one transaction.")] = 500_000,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows of one transaction; 500,000, on Spark 50,000."),
+    ] = None,
     patience: Wait = 30,
     new_key: NewKey = False,
     fail_at: Annotated[
@@ -57,13 +60,15 @@ def run(
     """
     from lakebed.ingest.faults import Faults
     from lakebed.ingest.patience import Patience
+    from lakebed.project import Lake
     from lakebed.regions.config import read_regions
-    from lakebed.regions.run import Consolidation
+    from lakebed.regions.run import ROWS, ROWS_ON_SPARK, Consolidation
 
     regions = read_regions(file.absolute())
     _known(region, regions.regions)
     faults = Faults(fail_at)
     lake = _lake(target, project_dir, profiles_dir)
+    rows = rows or (ROWS if isinstance(lake, Lake) else ROWS_ON_SPARK)
     work = Consolidation(regions, lake, Patience(patience), faults, rows, new_key)
     _tell(work.run(region or ()), "brought", "nothing new")
 
@@ -111,18 +116,18 @@ def status(
     from rich.console import Console
     from rich.table import Table
 
-    from lakebed.ingest.sink import columns_of
+    from lakebed.ingest.sinks import reading
     from lakebed.regions.config import read_regions
 
     regions = read_regions(file.absolute())
     positions = f"ops.positions__{regions.name}"
     table = Table("region", "table", "up to batch", "moved at", box=None, header_style="bold")
-    with _lake(target, project_dir, profiles_dir).connect() as connection:
+    with reading(_lake(target, project_dir, profiles_dir)) as lake:
         found = {}
-        if columns_of(connection, positions):
-            rows = connection.execute(
+        if lake.columns(positions):
+            rows = lake.query(
                 f"select topic, position - 1, moved_at from {positions} where topic != '*'"
-            ).fetchall()
+            )
             found = {topic: (batch, moved) for topic, batch, moved in rows}
     for each in regions.shipments:
         for name in each.regions:
@@ -133,10 +138,12 @@ def status(
     Console().print(table)
 
 
-def _lake(target: str | None, project_dir: Path | None, profiles_dir: Path | None) -> Lake:
-    from lakebed.project import open_lake, project_folder
+def _lake(
+    target: str | None, project_dir: Path | None, profiles_dir: Path | None
+) -> Lake | SparkLake:
+    from lakebed.project import open_target, project_folder
 
-    lake = open_lake(target, project_dir, profiles_dir)
+    lake = open_target(target, project_dir, profiles_dir)
     # Relative paths of profiles.yml count from the project, as they do for dbt.
     os.chdir(project_folder(project_dir))
     return lake

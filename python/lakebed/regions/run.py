@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import duckdb
@@ -21,16 +20,19 @@ import pyarrow as pa
 from lakebed.erase.hashing import key_id
 from lakebed.errors import LakeLocked, UserError, explain
 from lakebed.ingest.faults import Faults
-from lakebed.ingest.patience import Patience
-from lakebed.ingest.sink import Fenced, Moves, Place, Sink, columns_of, registered
+from lakebed.ingest.patience import Patience, TryLater
+from lakebed.ingest.sink import Fenced, Place, columns_of
+from lakebed.ingest.sinks import BatchSink, open_sink, reading
 from lakebed.ingest.tables import utc_now
-from lakebed.project import Lake
+from lakebed.project import Lake, SparkLake
 from lakebed.regions.config import Region, Regions, Shipment
 from lakebed.regions.mask import column, set_key
 
 PATTERNS = ["pat-multi-region-ingest"]
 
 BATCH = "_batch_id"
+#: Rows of a transaction. On Spark its batch is one value of a table, too.
+ROWS, ROWS_ON_SPARK = 500_000, 50_000
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Consolidation:
     """
 
     regions: Regions
-    lake: Lake
+    lake: Lake | SparkLake
     patience: Patience = field(default_factory=Patience)
     faults: Faults = field(default_factory=Faults)
-    rows: int = 500_000
+    rows: int = ROWS
     new_key: bool = False
 
     def plan(self, only: Sequence[str] = ()) -> Iterator[Delivery]:
@@ -67,12 +69,16 @@ class Consolidation:
 
     def run(self, only: Sequence[str] = ()) -> Iterator[Delivery]:
         """Bring it. A region that is away, or a table that may not go, holds up no other."""
-        with Sink(self.lake, self.regions.name, [], self.patience, self.faults, False) as sink:
+        name = self.regions.name
+        with open_sink(self.lake, name, [], self.patience, self.faults, False) as sink:
 
             def bring(region: Region, each: Shipment) -> Delivery:
                 return self._bring(sink, region, each)
 
-            yield from self._each(only, bring)
+            try:
+                yield from self._each(only, bring)
+            except TryLater as error:
+                raise UserError(str(error)) from error
 
     def _each(
         self, only: Sequence[str], work: Callable[[Region, Shipment], Delivery]
@@ -93,42 +99,27 @@ class Consolidation:
                 except _Refused as error:
                     yield Delivery(name, each.target, trouble=str(error))
 
-    def _bring(self, sink: Sink, region: Region, each: Shipment) -> Delivery:
+    def _bring(self, sink: BatchSink, region: Region, each: Shipment) -> Delivery:
         place = self._place(region, each)
         rows = batches = 0
         until = None
         while True:
-
-            def ask() -> tuple[int | None, str | None]:
-                with sink.attached() as connection:
-                    position = sink.read_positions(connection).get(place)
-                    return position, (sink.read_states(connection).get(place) or (0, None))[1]
-
-            position, state = self.patience.persist(ask)
+            position, state = self.patience.persist(sink.states).get(place, (None, None))
             self._check_key(region, each, state)
             parcel = self._read(region, each, position or 0)
             if parcel is None:
                 return Delivery(region.name, each.target, rows, batches, until)
             self.faults.reach("received")
             moves = {place: (position, parcel.next)}
-            write = partial(self._write, sink, region, each, moves, parcel.rows)
+            states = {place: json.dumps({"key": _key_of(region, each)})}
             try:
-                self.patience.persist(write)
+                sink.append(f"bronze.{each.target}", parcel.rows, moves, states)
             except Fenced:
                 continue  # another consolidation has brought it
-            self.faults.reach("committed")
+            except UserError as error:
+                raise _Refused(str(error)) from error
             rows, batches = rows + parcel.rows.num_rows, batches + parcel.batches
             until = parcel.next - 1
-
-    def _write(
-        self, sink: Sink, region: Region, each: Shipment, moves: Moves, rows: pa.Table
-    ) -> None:
-        with sink.attached() as connection, sink.transaction(connection):
-            states = dict.fromkeys(moves, json.dumps({"key": _key_of(region, each)}))
-            batch = sink.step(connection, moves, states)
-            self.faults.reach("begun")
-            _insert(connection, each.target, region.name, batch, rows)
-            self.faults.reach("rows-written")
 
     def _waiting(self, region: Region, each: Shipment, held: dict[Place, Any]) -> Delivery:
         position, state = held.get(self._place(region, each), (0, None))
@@ -158,6 +149,11 @@ class Consolidation:
                 f" where {BATCH} >= ? and {BATCH} <= ?",
                 [position, last],
             ).to_arrow_table()
+        for name, values in (
+            ("region", pa.array([region.name] * found.num_rows, pa.string())),
+            ("consolidated_at", pa.array([utc_now()] * found.num_rows, pa.timestamp("us"))),
+        ):
+            found = found.append_column(name, values)
         return _Parcel(found, taken, last + 1)
 
     @contextmanager
@@ -195,12 +191,12 @@ class Consolidation:
         table = f"ops.positions__{self.regions.name}"
         if not self.lake.exists:
             return {}
-        with self.lake.connect() as connection:
-            if not columns_of(connection, table):
+        with reading(self.lake) as lake:
+            if not lake.columns(table):
                 return {}
-            rows = connection.execute(
+            rows = lake.query(
                 f"select topic, partition, position, state from {table} where topic != '*'"
-            ).fetchall()
+            )
         return {(topic, part): (position, state) for topic, part, position, state in rows}
 
 
@@ -263,36 +259,3 @@ def _sizes(
         f"select {BATCH}, count(*) from {each.source} where {BATCH} >= ? group by 1 order by 1",
         [position],
     ).fetchall()
-
-
-def _insert(
-    connection: duckdb.DuckDBPyConnection, target: str, region: str, batch: int, rows: pa.Table
-) -> None:
-    """Insert into the central table; make it, or add columns that are new in the list. Raises
-    _Refused for a column of another type."""
-    table, count = f"bronze.{target}", rows.num_rows
-    for name, values in (
-        ("region", pa.array([region] * count, pa.string())),
-        ("_batch_id", pa.array([batch] * count, pa.int64())),
-        ("consolidated_at", pa.array([utc_now()] * count, pa.timestamp("us"))),
-    ):
-        rows = rows.append_column(name, values)
-    with registered(connection, rows) as name:
-        fresh = _types(connection, name)
-        if not columns_of(connection, table):
-            columns = ", ".join(f'"{each}" {kind}' for each, kind in fresh.items())
-            connection.execute(f"create table {table} ({columns})")
-        there = _types(connection, table)
-        for each, kind in fresh.items():
-            if each not in there:
-                connection.execute(f'alter table {table} add column "{each}" {kind}')
-            elif there[each] != kind:
-                raise _Refused(
-                    f"{each} is {kind} now, and {there[each]} in the central {table}: bring it "
-                    "under another name, or change the central table."
-                )
-        connection.execute(f"insert into {table} by name select * from {name}")
-
-
-def _types(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in connection.execute(f"describe {table}").fetchall()}

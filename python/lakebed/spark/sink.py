@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 
@@ -37,10 +36,13 @@ from lakebed.ingest.tables import (
     bronze_rows,
     dlq_rows,
     mark_rows,
+    new_columns,
     still_open,
     utc_now,
+    with_batch,
 )
 from lakebed.project import SparkLake
+from lakebed.spark.arrow import packed, plain, types, unpacked, zoned, zoned_time
 from lakebed.spark.settings import (
     CATALOGUES,
     NOT_INSTALLED,
@@ -144,8 +146,8 @@ class SparkSink:
 
         def ask() -> list[tuple[Any, ...]]:
             self._begin_session()
-            found = self._session.sql(sql, args=[_zoned_time(value) for value in values]).toArrow()
-            columns = [[_plain(value) for value in column.to_pylist()] for column in found.columns]
+            found = self._session.sql(sql, args=[zoned_time(value) for value in values]).toArrow()
+            columns = [[plain(value) for value in column.to_pylist()] for column in found.columns]
             return list(zip(*columns, strict=True))
 
         return self._try(ask)
@@ -190,6 +192,55 @@ class SparkSink:
         self.meter.written(rows, rejected)
         self.faults.reach("committed")
 
+    def append(self, table: str, rows: pa.Table, moves: Moves, states: Mapping[Place, str]) -> None:
+        """Append rows as they are; see Sink.append. Raises Fenced, UserError, TryLater."""
+
+        def take() -> tuple[int, str | None, dict[str, pa.Table]]:
+            batch, app = self._next(self._held(), moves)
+            tables = {table: with_batch(rows, batch)}
+            self._grow(table, tables[table])
+            self._accept_batch(batch, app, tables, moves, states)
+            return batch, app, tables
+
+        accepted = self._persist(take)
+        self._persist(lambda: self._deliver(*accepted))
+        self.faults.reach("committed")
+
+    def _next(
+        self, held: Mapping[Place, tuple[int, str | None]], moves: Moves
+    ) -> tuple[int, str | None]:
+        """The number of the next batch, and what Delta knows it by. Raises Fenced, TryLater."""
+        if any(held.get(p, (None,))[0] != expected for p, (expected, _) in moves.items()):
+            raise Fenced
+        last, app = held[FENCE, 0]
+        if (app or "").startswith(_HELD):
+            raise TryLater(
+                "`lakebed erase run` holds all streams; it was killed? Run it again", failing=False
+            )
+        return last + 1, app
+
+    def _accept_batch(
+        self,
+        batch: int,
+        app: str | None,
+        tables: Mapping[str, pa.Table],
+        moves: Moves,
+        states: Mapping[Place, str],
+    ) -> None:
+        self.faults.reach("begun")
+        fence = {(FENCE, 0): (batch - 1, batch)}
+        self._accept({**fence, **moves}, {(FENCE, 0): app, **states}, tables)
+        self.faults.reach("positions-moved")
+
+    def _grow(self, table: str, rows: pa.Table) -> None:
+        """Make a table for rows, of which there are some, or add the columns that it has not."""
+        fresh = types(self._session.createDataFrame(zoned(rows.slice(0, 1))))
+        columns = ", ".join(f"`{name}` {kind}" for name, kind in fresh.items())
+        self._session.sql("create schema if not exists bronze")
+        self._session.sql(f"create table if not exists {table} ({columns}) using delta")
+        for name, kind in new_columns(table, types(self._session.table(table)), fresh).items():
+            self._session.sql(f"alter table {table} add columns (`{name}` {kind})")
+
     def _move_fence(self, mark: str) -> None:
         """Move the fence by an empty batch, after the delivery of the last one."""
         self._begin_session()
@@ -214,16 +265,9 @@ class SparkSink:
         there = all(held.get(place, (None,))[0] == new for place, (_, new) in moves.items())
         if self.repeatable and there:
             return None
-        if any(held.get(p, (None,))[0] != expected for p, (expected, _) in moves.items()):
-            raise Fenced
+        batch, app = self._next(held, moves)
         if not still_open(self.query, marks):
             raise Fenced
-        last, app = held[FENCE, 0]
-        if (app or "").startswith(_HELD):
-            raise TryLater(
-                "`lakebed erase run` holds all streams; it was killed? Run it again", failing=False
-            )
-        batch = last + 1
         now = utc_now()
         tables = {DLQ: dlq_rows(self.stream, kept_refused(self, DLQ, rejected), now)}
         for entity, records in rows.items():
@@ -233,9 +277,7 @@ class SparkSink:
         tables = {name: table for name, table in tables.items() if table.num_rows}
         if marks:
             tables[_MARKS] = mark_rows(marks, now)
-        self.faults.reach("begun")
-        self._accept({(FENCE, 0): (last, batch), **moves}, {(FENCE, 0): app, **states}, tables)
-        self.faults.reach("positions-moved")
+        self._accept_batch(batch, app, tables, moves, states)
         return batch, app, tables
 
     def _accept(
@@ -246,7 +288,7 @@ class SparkSink:
     ) -> None:
         """Move positions and take the batch in: one commit. Raises Fenced."""
         now = utc_now()
-        payload = [_packed(tables) if place[0] == FENCE else None for place in moves]
+        payload = [packed(tables) if place[0] == FENCE else None for place in moves]
         moved = pa.table(
             {
                 "topic": pa.array([place[0] for place in moves], pa.string()),
@@ -288,11 +330,11 @@ class SparkSink:
             if name in (DLQ, _MARKS):
                 self.faults.reach("rows-written")
             if name == _MARKS:
-                with self._view(_zoned(table)) as view:
+                with self._view(zoned(table)) as view:
                     self._session.sql(MARK.format(dlq=DLQ, marks=view)).collect()
                 continue
             (
-                self._session.createDataFrame(_zoned(table))
+                self._session.createDataFrame(zoned(table))
                 .coalesce(1)
                 .write.format("delta")
                 .mode("append")
@@ -316,7 +358,7 @@ class SparkSink:
             found = frame.where(f"topic = '{FENCE}' and position = {batch}").select("batch")
             for (content,) in found.collect():
                 if content is not None:
-                    self._deliver(batch, app, _unpacked(content))
+                    self._deliver(batch, app, unpacked(content))
             self._delivered = batch
         return held
 
@@ -431,9 +473,8 @@ class SparkSink:
         name that Delta knows them by is new: that of a table which somebody dropped is used up."""
         if self._session.table(self.positions_table).where(f"topic = '{FENCE}'").count():
             return
-        counts = " union all ".join(
-            f"select max(_batch_id) as batch from bronze.{entity.table}" for entity in self.entities
-        )
+        held = [f"select max(_batch_id) from bronze.{entity.table}" for entity in self.entities]
+        counts = " union all ".join(["select cast(0 as bigint) as batch", *held])
         (last,) = self._session.sql(f"select coalesce(max(batch), 0) from ({counts})").first()
         app = f"{self.stream}/{uuid.uuid4().hex}"
         self._session.sql(
@@ -476,45 +517,3 @@ def _move_fences(lake: SparkLake, streams: Sequence[str], mark: str) -> None:
                 sink._persist(lambda: sink._move_fence(mark))
             except TryLater as error:
                 raise UserError(str(error)) from error
-
-
-def _zoned(table: pa.Table) -> pa.Table:
-    """Moments as Spark's timestamps: without a zone they would be another type there."""
-    utc = pa.timestamp("us", "UTC")
-    fields = [f.with_type(utc) if pa.types.is_timestamp(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields))
-
-
-def _zoned_time(value: Any) -> Any:
-    """A moment as Spark takes it: one without a zone would be of the machine's."""
-    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
-
-
-def _plain(value: Any) -> Any:
-    """A moment as DuckDB has it: UTC, without a zone."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(timezone.utc).replace(tzinfo=None)
-    return value
-
-
-def _packed(tables: Mapping[str, pa.Table]) -> bytes:
-    """Tables as bytes: Arrow in Arrow."""
-    names, contents = list(tables), [_stream(table, "zstd") for table in tables.values()]
-    whole = {"name": pa.array(names, pa.string()), "rows": pa.array(contents, pa.binary())}
-    return _stream(pa.table(whole))
-
-
-def _stream(table: pa.Table, compression: str | None = None) -> bytes:
-    target = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=compression)
-    with pa.ipc.new_stream(target, table.schema, options=options) as writer:
-        writer.write_table(table)
-    return target.getvalue().to_pybytes()  # type: ignore[no-any-return]
-
-
-def _unpacked(content: bytes | bytearray) -> dict[str, pa.Table]:
-    whole = pa.ipc.open_stream(bytes(content)).read_all()
-    return {
-        name: pa.ipc.open_stream(rows).read_all()
-        for name, rows in zip(whole["name"].to_pylist(), whole["rows"].to_pylist(), strict=True)
-    }
