@@ -20,12 +20,15 @@ NAMES = (
     "build",
     "incremental_day",
     "compaction",
+    "erase",
     "as_of",
     "scd2",
     "capture",
+    "stream",
     "layout",
     "joins",
     "engines",
+    "delta_build",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"
 
