@@ -68,11 +68,12 @@ class Sender:
         auth = {"basic.auth.user.info": registry.auth} if registry.auth else {}
         self.client = SchemaRegistryClient({"url": registry.url, **auth})
         self.topic, self.headers = topic, []  # type: ignore[var-annotated]
+        self.field = "value"
         self.settings = {"subject.name.strategy.type": "TOPIC", **settings}
 
     def _made(self, serialize: Any, value: Any) -> bytes:
         self.headers = []
-        made: bytes = serialize(value, SerializationContext(self.topic, "value", self.headers))
+        made: bytes = serialize(value, SerializationContext(self.topic, self.field, self.headers))
         return made
 
     def avro(self, value: Any, schema: Any) -> bytes:
@@ -189,6 +190,60 @@ def test_a_registry(broker: Broker, lakehouse: Lakehouse, registry: SchemaRegist
     assert "1 delivered" in lakebed(
         lakehouse, "dlq", "replay", str(stream.file), "--category", "schema", "--force"
     )
+
+
+def test_keys(broker: Broker, lakehouse: Lakehouse, registry: SchemaRegistry) -> None:
+    stock, orders = broker.topic("stock"), broker.topic("orders")
+    topics = {
+        stock: {"table": "web__stock", "key": "avro"},
+        orders: {"table": "web__orders", "key": "protobuf", "value": "avro"},
+    }
+    stream = Stream(lakehouse, broker, topics, settings=of_registry(registry))
+    plain, by_header, values = (
+        Sender(registry, stock),
+        Sender(registry, stock, **{"schema.id.serializer": header_schema_id_serializer}),
+        Sender(registry, orders),
+    )
+    plain.field = by_header.field = "key"
+    place = {"type": "record", "name": "place", "fields": [{"name": "shelf", "type": "long"}]}
+    text = plain.avro("cust-é 1", {"type": "string"})
+    record = plain.avro({"shelf": 2**53 + 1}, place)
+    send(broker, stock, [(text, "{}"), (record, "{}"), (record, None), (None, "{}")])
+    headed = by_header.avro({"shelf": 7}, place)
+    send(broker, stock, [(headed, "{}")], headers=by_header.headers)
+    poison = [
+        b"plain",
+        b"\0\0\0\0\x63" + text[5:],
+        text[:-1],
+        plain.avro("a\0b", {"type": "string"}),
+    ]
+    send(broker, stock, [(key, "{}") for key in poison])
+    send(broker, stock, [(text, "{broken")])
+    framed = Sender(registry, orders)
+    framed.field = "key"
+    key = framed.protobuf(message_class("shop.Order.Line")(sku="b"))
+    send(broker, orders, [(key, values.avro(VALUE, sale())), (key, None)])
+
+    assert "7 rows, 5 to the DLQ" in stream.run()
+    keys = "select _key, _record from bronze.{} order by _offset"
+    assert lakehouse.query(keys.format("web__stock")) == [
+        ("cust-é 1", "{}"),
+        ('{"shelf":9007199254740993}', "{}"),
+        ('{"shelf":9007199254740993}', None),
+        (None, "{}"),
+        ('{"shelf":7}', "{}"),
+    ]
+    found = lakehouse.query(keys.format("web__orders"))
+    assert [json.loads(row[0])["sku"] for row in found] == ["b", "b"]
+    assert found[0][1] == TEXT + "}"
+    # As they came, in the DLQ.
+    rejected = lakehouse.query("select record_key, category from ops.dlq order by position")
+    assert [row[0] for row in rejected] == [*poison, text]
+    assert [row[1] for row in rejected] == ["malformed", "schema", *["malformed"] * 3]
+    registry.schemas += [registry.schemas[0]] * (99 - len(registry.schemas))
+    output = lakebed(lakehouse, "dlq", "replay", str(stream.file), "--category", "schema")
+    assert "1 delivered" in output
+    assert ("cust-é 1",) in lakehouse.query("select _key from bronze.web__stock where _offset = 6")
 
 
 def count(lakehouse: Lakehouse, table: str, wanted: int | None = None) -> int:
@@ -631,6 +686,8 @@ def test_a_break_is_said_before_it_is_read(
         ({"value": "text", "registry": True}, "value is json, avro or protobuf"),
         ({"value": "json", "subject": "a"}, "subject is no setting of value: json"),
         ({"registry": 1}, "registry is true or false"),
+        ({"key": "avro"}, "key: avro needs a `registry` with a url"),
+        ({"key": "json"}, "key is text or bytes, of a topic avro or protobuf"),
         ({"value": "xml"}, "value is json, text, bytes, avro, protobuf"),
     ],
 )

@@ -107,7 +107,9 @@ def to_entity(settings: Any, where: str, folder: Path) -> Entity:
     if value not in KINDS:
         raise UserError(f"{where}: value is {', '.join(KINDS)}, not {value!r}.")
     if key not in ("text", "bytes"):
-        raise UserError(f"{where}: key is text or bytes, not {key!r}.")
+        raise UserError(
+            f"{where}: key is text or bytes, of a topic avro or protobuf, too; not {key!r}."
+        )
     required = settings.get("required") or []
     if not isinstance(required, list):
         raise UserError(f"{where}: required is a list of field names.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakebed.errors import UserError
 from lakebed.ingest import config
-from lakebed.ingest.records import DECODED, KINDS, Decoder, Entity
+from lakebed.ingest.records import DECODED, KINDS, Decoder, Entity, KeyDecoder
 
 if TYPE_CHECKING:
     from lakebed.ingest.registry import Registry
@@ -47,6 +47,19 @@ def to_entity(settings: Any, where: str, folder: Path, registry: MakeRegistry | 
     if isinstance(settings, str):
         settings = {"table": settings}
     settings = config.mapping(settings, where)
+    key = settings.get("key")
+    if key not in DECODED:
+        return _of_value(settings, where, folder, registry)
+    if registry is None:
+        raise UserError(f"{where}: key: {key} needs a `registry` with a url in the stream's file.")
+    decoder = KeyDecoder(_framed(str(key), None, None, where, registry))
+    entity = _of_value(settings | {"key": "text"}, where, folder, registry)
+    return replace(entity, key=str(key), key_decoder=decoder)
+
+
+def _of_value(
+    settings: dict[str, Any], where: str, folder: Path, registry: MakeRegistry | None
+) -> Entity:
     ours = {name: settings.pop(name) for name in _OURS & set(settings)}
     value = settings.get("value", "json")
     if value not in (*KINDS, *DECODED):

@@ -185,10 +185,13 @@ class KafkaStream:
     def _check_schemas(self) -> None:
         """A schema that breaks what was agreed is said before anything of it is read."""
         for topic, entity in self.config.topics.items():
+            keys = entity.key_decoder and entity.key_decoder.decoder
+            for decoder in (keys, entity.decoder):
+                if isinstance(decoder, Framed):
+                    decoder.registry.guard = self._guard(decoder.registry)
             framed = entity.decoder
             if not isinstance(framed, Framed):
                 continue
-            framed.registry.guard = self._guard(framed.registry)
             if framed.registry.compatibility and self.sink.lake.exists:
                 last = self.sink.patience.persist(
                     lambda: self._last_schema(entity.table, topic)  # noqa: B023  # called at once

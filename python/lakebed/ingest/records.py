@@ -14,6 +14,8 @@ from lakebed.ingest.checker import Check
 PATTERNS = ["pat-dlq"]
 
 KINDS = ("json", "text", "bytes")
+#: The header in which newer clients name a key's schema.
+KEY_SCHEMA = "__key_schema_id"
 #: Kinds that become JSON text; what they were is kept beside it.
 DECODED = ("avro", "protobuf")
 #: Why a record is refused: it cannot be read, it is not what was agreed, or judging it failed.
@@ -24,7 +26,7 @@ class Record(NamedTuple):
     """One record and where it came from. `sent_at` is in milliseconds since 1970 (UTC).
 
     Of a record that was decoded `value` is its JSON, `raw` what was received, and `schema_id` the
-    schema that it says it was written with.
+    schema that it says it was written with. `raw_key` is what was received of a decoded key.
     """
 
     topic: str
@@ -36,13 +38,17 @@ class Record(NamedTuple):
     sent_at: int | None
     raw: bytes | None = None
     schema_id: str | None = None
+    raw_key: bytes | None = None
 
     @property
     def received(self) -> Record:
         """The record as it was before it was decoded."""
-        if self.raw is None:
-            return self
-        return self._replace(value=self.raw, raw=None, schema_id=None)
+        found = self
+        if self.raw is not None:
+            found = found._replace(value=self.raw, raw=None, schema_id=None)
+        if self.raw_key is not None:
+            found = found._replace(key=self.raw_key, raw_key=None)
+        return found
 
     @property
     def size(self) -> int:
@@ -78,13 +84,34 @@ class Decoder(ABC):
 
 
 @dataclass(frozen=True)
+class KeyDecoder:
+    """Turns keys into text as `decoder` does values: a text is itself, all else JSON."""
+
+    decoder: Decoder
+
+    def prepare(self, record: Record) -> None:
+        self.decoder.prepare(self._as_value(record))
+
+    def decode(self, record: Record) -> Record:
+        """The record with its key as text. Raises Unreadable, or SchemaError."""
+        found, content = self.decoder.decode(self._as_value(record))
+        key = content.encode() if isinstance(content, str) else found.value
+        return record._replace(key=key, raw_key=record.key)
+
+    def _as_value(self, record: Record) -> Record:
+        """A record whose value is the key; so is the header that newer clients write for keys."""
+        headers = [("__value_schema_id", v) for name, v in record.headers if name == KEY_SCHEMA]
+        return record._replace(value=record.key, headers=headers)
+
+
+@dataclass(frozen=True)
 class Entity:
     """A bronze table, and what its records must look like.
 
-    `value` is json, text, bytes, avro or protobuf; `key` text or bytes. `required` names fields of
-    the JSON object that must be there and not null; `schema` is a JSON Schema; `check` a function
-    of the user's, in a process of its own. `decoder` makes JSON of a value that is none. A record
-    without value (a tombstone) is taken as it is.
+    `value` is json, text, bytes, avro or protobuf, `key` any of these but json. `required` names
+    fields of the JSON object that must be there and not null; `schema` is a JSON Schema; `check` a
+    function of the user's, in a process of its own. `decoder` makes JSON of a value that is none,
+    and `key_decoder` text of a key. A record without value (a tombstone) is taken as it is.
     """
 
     table: str
@@ -94,6 +121,7 @@ class Entity:
     schema: dict[str, Any] | None = field(default=None, hash=False, compare=False)
     check: Check | None = None
     decoder: Decoder | None = field(default=None, hash=False, compare=False)
+    key_decoder: KeyDecoder | None = field(default=None, hash=False, compare=False)
 
     @cached_property
     def _validator(self) -> Any:
@@ -103,8 +131,11 @@ class Entity:
 
     def judge(self, record: Record) -> Record | Rejected:
         """The record as it may go to bronze; or why it must not."""
+        received = record
         try:
-            if self.key == "text" and record.key is not None:
+            if self.key_decoder is not None and record.key is not None:
+                record = self.key_decoder.decode(record)
+            if self.key != "bytes" and record.key is not None:
                 text_of(record.key, "key")
             if record.value is None or self.value == "bytes":
                 return record
@@ -116,13 +147,13 @@ class Entity:
             if self.required or self.schema is not None:
                 self._check(content)
         except SchemaError as error:
-            return Rejected(record, self.table, "schema", str(error))
+            return Rejected(received, self.table, "schema", str(error))
         except Unreadable as error:
-            return Rejected(record, self.table, "malformed", str(error))
+            return Rejected(received, self.table, "malformed", str(error))
         except Exception as error:
             # The record is to blame, whatever it was: too deep for the parser, a number too long.
             return Rejected(
-                record, self.table, "processing", f"{type(error).__name__}: {error}"[:500]
+                received, self.table, "processing", f"{type(error).__name__}: {error}"[:500]
             )
         return found
 
@@ -185,6 +216,8 @@ def judge(
     for entity, record in records:
         if entity.decoder is not None and record.value is not None:
             entity.decoder.prepare(record)
+        if entity.key_decoder is not None and record.key is not None:
+            entity.key_decoder.prepare(record)
         verdict = entity.judge(record)
         if isinstance(verdict, Rejected):
             rejected.append(verdict)
