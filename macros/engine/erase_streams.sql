@@ -15,7 +15,7 @@
     {%- if not dlq -%}{{- return({'rows': 0}) -}}{%- endif -%}
     {%- set counted = [] -%}
     {%- for key in keys -%}{%- do counted.extend(lakebed.counted_texts(key)) -%}{%- endfor -%}
-    {%- set where = ' where ' ~ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, plan.key_type) ~ " or " ~ lakebed.bytes_hold_any('record_value', counted) -%}
+    {%- set where = ' where ' ~ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, plan.key_type) ~ " or " ~ lakebed.bytes_hold_any('record_value', counted) ~ " or " ~ lakebed.bytes_hold_any('record_key', counted) -%}
     {{- return({'name': 'ops.dlq', 'rows': run_query('select count(*) from ' ~ dlq ~ where).rows[0][0] | int, 'delete': 'delete from ' ~ dlq ~ where}) -}}
 {% endmacro %}
 

@@ -282,15 +282,16 @@ def test_what_was_received_in_avro_goes_too(broker: Broker, tmp_path: Path) -> N
 
     other = "cust-00001"
     for who in (other, shop.ADA):
-        # The last two are refused: by what is required, and cut off after the key.
-        good, missing = avro(1, who), avro(None, who)
+        # Three are refused: by what is required, cut off after the key, and with her name in an
+        # Avro key alone.
+        good, missing, key = avro(1, who), avro(None, who), written("string", who)
         for topic in topics:
-            send(broker, topic, [("k", good), ("k", missing), ("k", good[:-9])])
+            send(broker, topic, [("k", good), ("k", missing), ("k", good[:-9]), (key, b"?")])
     lakehouse = Lakehouse(tmp_path, {"LAKEBED_ERASURE_KEY": shop.KEY})
-    assert "4 rows, 8 to the DLQ" in Stream(lakehouse, broker, topics).run()
+    assert "4 rows, 12 to the DLQ" in Stream(lakehouse, broker, topics).run()
 
     done = shop.erase(project, "run", *WHO).stdout
-    assert "4   ops.dlq" in done
+    assert "6   ops.dlq" in done
 
     def held() -> list[list[tuple[Any, ...]]]:
         tables = ("web__clicks", "web__orders")
@@ -305,7 +306,7 @@ def test_what_was_received_in_avro_goes_too(broker: Broker, tmp_path: Path) -> N
     after = [
         [(text, others)],
         [(text, others), hers],
-        [(avro(None, other),), (others[:-9],)],
+        [(avro(None, other),), (others[:-9],), (b"?",)],
     ]
     assert held() == after
     assert scan([tmp_path / "lake", tmp_path / "target"], [shop.ADA])[1] == []

@@ -187,6 +187,7 @@ def _texts(each: Rejected) -> Iterator[str]:
             yield _decoded(raw) or ""
             yield from _parts(_decoded(raw))
     yield from _parts(each.reason)
+    yield from _counted(record.key or b"")
     content, readable = _content(record.value)
     if not readable:
         yield from _counted(record.value or b"")
