@@ -27,6 +27,8 @@ from lakebed.store import reach
 
 #: What dbt sends, after its own comment.
 COMMIT = re.compile(r"\s*(/\*.*?\*/\s*)*commit\s*;?\s*", re.IGNORECASE | re.DOTALL)
+#: Lists files, then opens each; a writer that rolls back takes its own away in between.
+LISTING, LISTINGS = "ducklake_delete_orphaned_files(", 20
 
 
 class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
@@ -56,7 +58,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
                 conn.execute(f'detach "{attachment.alias}"')
             except duckdb.Error as error:
                 raise DbtRuntimeError(explain(error) or str(error)) from None
-        keep_files(keepers)
+        extend_cursor(keepers)
 
     def configure_cursor(self, cursor: Any) -> None:
         # Values of a session: statements say their names, and the key is in no SQL and no log.
@@ -64,14 +66,20 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb has no types
             cursor.execute(f"set variable lakebed_erasure_{name} = '{value}'")
 
 
-def keep_files(keepers: list[Keeper | None]) -> None:
-    """dbt-duckdb has no place for a plugin around a commit: so its cursor is extended."""
+def extend_cursor(keepers: list[Keeper | None]) -> None:
+    """dbt-duckdb has no place for a plugin around a statement: so its cursor is extended."""
     plain: Callable[..., Any] = getattr(DuckDBCursorWrapper.execute, "__wrapped__", None) or (
         DuckDBCursorWrapper.execute
     )
 
     @wraps(plain)
     def execute(self: Any, sql: str, bindings: Any = None) -> Any:
+        for _ in range(LISTINGS if LISTING in sql else 0):
+            try:
+                return plain(self, sql, bindings)
+            except (duckdb.IOException, DbtRuntimeError) as error:
+                if "No such file" not in str(error):
+                    raise
         with ExitStack() as stack:
             for keeper in keepers if COMMIT.fullmatch(sql) else []:
                 stack.enter_context(keeping(keeper))

@@ -160,3 +160,25 @@ def test_writers_that_live_are_left_alone(data: Path) -> None:
     os.utime(other, (other.stat().st_mtime - ABANDONED - 1,) * 2)
     Keeper(data)
     assert (mine.exists(), other.exists()) == (True, False)
+
+
+def test_files_that_go_while_they_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that rolls back takes its file away: the verb that looks for orphans looks again.
+    A mock, since the moment is between two calls inside DuckLake."""
+    from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+    from lakebed.dbt_duckdb import LISTING, extend_cursor
+
+    class Cursor:
+        tries = 0
+
+        def execute(self, _sql: str) -> str:
+            self.tries += 1
+            if self.tries < 3:
+                raise duckdb.IOException('Cannot open file "a.parquet": No such file or directory')
+            return "rows"
+
+    monkeypatch.setattr(DuckDBCursorWrapper, "execute", DuckDBCursorWrapper.execute)
+    extend_cursor([])
+    assert DuckDBCursorWrapper(Cursor()).execute(f"call {LISTING}'lake')") == "rows"
+    with pytest.raises(duckdb.IOException):
+        DuckDBCursorWrapper(Cursor()).execute("from read_parquet('a.parquet')")
