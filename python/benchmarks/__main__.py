@@ -28,7 +28,6 @@ NAMES = (
     "layout",
     "joins",
     "engines",
-    "delta_build",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"
 
