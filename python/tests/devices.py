@@ -24,7 +24,7 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIHRlc3Rz"
 DEVICE = """
 import json, random, sys, time
 from pathlib import Path
-from lakebed.edge import Edge
+from lakebed.edge import Edge, EdgeFull
 from lakebed.edge.cli import POINTS
 from lakebed.ingest.faults import Faults
 
@@ -35,7 +35,12 @@ edge = Edge(
     clock=lambda: time.time() + float(skew), **json.loads(options)
 )
 for number in range(int(first), int(first) + int(count)):
-    edge.send({"id": number, "device": device, "pad": "x" * random.randrange(200)})
+    record = {"id": number, "device": device, "pad": "x" * random.randrange(200)}
+    try:
+        edge.send(record)
+    except EdgeFull:
+        edge.flush(20)
+        edge.send(record)
     promised.write(f"{number}\\n")
     promised.flush()
 edge.flush(20)

@@ -195,6 +195,7 @@ def test_records_the_broker_has_deleted(broker: Broker, lakehouse: Lakehouse) ->
         ({"start": "latest"}, "No Kafka broker answers"),
         ({"kafka": {"no.such.setting": 1}}, "no.such.setting"),
         ({"kafka": {"auto.offset.reset": "latest"}}, "positions are kept in the lake"),
+        ({"kafka": {"group.instance.id": "one"}}, "gives such a member its old partitions"),
         ({"kafka": {}}, "kafka needs bootstrap.servers"),
         ({"topics": {}}, "topics is empty"),
         ({"topics": {"a": "Web Clicks"}}, "is a name of small letters"),

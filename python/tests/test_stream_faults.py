@@ -50,8 +50,6 @@ def kill_and_resume(broker: Broker, home: Path, seed: int, points: list[str]) ->
         Lakehouse(home),
         broker,
         {clicks: "web__clicks", stock: "web__stock"},
-        # The same member again: no wait for the death of the killed one.
-        kafka={"group.instance.id": "one", "session.timeout.ms": 6000},
         settings=SMALL,
     )
     for point in points:

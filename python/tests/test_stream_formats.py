@@ -393,7 +393,6 @@ def test_killed_between_every_two_steps(
         lakehouse,
         broker,
         {sales: {"table": "web__sales", "value": "avro", "check": "checks.py:sale"}},
-        kafka={"group.instance.id": "one", "session.timeout.ms": 6000},
         settings={"batch": {"rows": 25, "age": 0.2}} | of_registry(registry),
     )
     rng = random.Random(1)

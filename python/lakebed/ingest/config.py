@@ -67,6 +67,11 @@ def read_stream(file: Path) -> StreamConfig:
                 f"{where}: kafka: leave out {setting}; positions are kept in the lake "
                 "(`start` says where a new topic begins)."
             )
+    if "group.instance.id" in kafka:
+        raise UserError(
+            f"{where}: kafka: leave out group.instance.id; a broker gives such a member its old "
+            "partitions again, whatever its file names now."
+        )
     if "cooperative" in str(kafka.get("partition.assignment.strategy", "")):
         raise UserError(f"{where}: kafka: partition.assignment.strategy must be range, roundrobin.")
     registry = content.get("registry")
