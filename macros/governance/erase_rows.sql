@@ -157,4 +157,5 @@
 {% macro erase_complete(request_id, subject, key_id, row_count, file_count) %}
     {%- do run_query("insert into " ~ lakebed.erasures() ~ " select '" ~ request_id ~ "', 'complete', " ~ lakebed.text_literal(subject) ~ ", cast(null as " ~ dbt.type_string() ~ "), '" ~ key_id ~ "', cast(null as " ~ dbt.type_string() ~ "), " ~ row_count ~ ", " ~ file_count ~ ", " ~ lakebed.as_of()) -%}
     {%- do lakebed.commit() -%}
+    {%- do lakebed.end_work(request_id) -%}
 {% endmacro %}

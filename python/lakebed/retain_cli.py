@@ -37,11 +37,13 @@ def run(
     Example: lakebed retain run
     """
     from lakebed import retain
+    from lakebed.work import at_work
 
     project = project_of(target, project_dir, profiles_dir)
     tables, left = retain.due(project)
     _show(tables)
-    retain.run(project, tables, left, lambda table, text: typer.echo(f"{table}: {text}"))
+    with at_work(project, "lakebed retain"):
+        retain.run(project, tables, left, lambda table, text: typer.echo(f"{table}: {text}"))
 
 
 def _show(tables: list[Due]) -> None:

@@ -164,7 +164,8 @@ def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -
             "models": {
                 "lakebed": {"bronze": {"landing": {"+enabled": True, "+schema": f"bronze{own}"}}}
             },
-            "on-run-start": ["{{ lakebed.create_positions() }}"],
+            "on-run-start": ["{{ lakebed.begin_build() }}", "{{ lakebed.create_positions() }}"],
+            "on-run-end": ["{{ lakebed.end_build() }}"],
         },
         cluster=cluster,
         models=(

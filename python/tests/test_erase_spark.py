@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import shop
+import warm
 from harness import DbtProject
 from lakebed.erase.scan import scan
 from lakebed.spark.cluster import Cluster
@@ -73,6 +74,36 @@ def versions(project: DbtProject) -> int:
     return found.total()
 
 
+def work(project: DbtProject) -> list[str]:
+    """What has begun and not ended."""
+    table = f"{shop.ops_schema(project)}.work_in_progress"
+    return [what for (what,) in project.query(f"select what from {table} order by began_at")]
+
+
+def refused_beside_a_build(project: DbtProject) -> None:
+    """One that runs, and one that was killed: nobody but a person can tell them apart."""
+    assert work(project) == []
+    build = project.start("build")
+    while not work(project):
+        assert build.poll() is None
+        time.sleep(0.05)
+    refused = shop.erase(project, "run", *WHO, check=False)
+    assert "dbt build (" in refused.stderr
+    assert "has not ended" in refused.stderr
+    os.killpg(build.pid, signal.SIGKILL)
+    build.communicate()
+    assert work(project) == ["dbt build"]
+
+
+def refused_beside_an_erasure(project: DbtProject) -> None:
+    for command in (("dbt", "build"), ("lakebed", "retain", "run")):
+        refused = warm.run(command, project.folder, shop.environment(project))
+        assert refused.returncode != 0
+        assert "has not ended: nothing may be written" in refused.stdout + refused.stderr
+        assert "START" not in refused.stdout
+    assert work(project) == ["erasure"]
+
+
 #: What writes leave behind their rows: deletion vectors or delete files hide rows of a file that
 #: stays, a change feed has files of its own.
 HIDING = {
@@ -116,18 +147,25 @@ def test_killed_and_run_again_nothing_is_left(
         assert rows(project, "true") == everything
         project.query(f"alter table {table} drop branch other")
 
+    if lake.table_format == "delta":
+        refused_beside_a_build(project)
+        assert rows(project, "true") == everything
+
     # By commits, whatever the machine's speed.
     goal = versions(project) + random.Random(4).randint(*commits)
-    run = shop.start_erasure(project, "run", *WHO)
+    run = shop.start_erasure(project, "run", "--nothing-runs", *WHO)
     while run.poll() is None and versions(project) < goal:
         time.sleep(0.05)
     assert run.returncode is None, "it ended before it was killed"
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert rows(project, OTHERS) == before
+    if lake.table_format == "delta":
+        refused_beside_an_erasure(project)
     shop.erase(project, "run", *WHO)
 
     assert traces(project) == set()
+    assert work(project) == []
     assert rows(project, OTHERS) == before
     after = rows(project, "true")
     for name in TABLES:

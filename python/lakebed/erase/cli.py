@@ -60,6 +60,13 @@ def run(
     subject: Subject,
     keys: Keys = None,
     keys_file: KeysFile = None,
+    nothing_runs: Annotated[
+        bool,
+        typer.Option(
+            help="Spark: what has begun and not ended (a build, maintenance) was killed. Say so "
+            "only when nothing runs: what it wrote would be lost."
+        ),
+    ] = False,
     target: Target = None,
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
@@ -89,6 +96,7 @@ def run(
         removed = ducklake.purge(lake)
     else:
         folders, streams = _locations(project, request)
+        requests.begin(project, request, nothing_runs)
         with requests.streams_held(project, streams):
             tables = requests.erase(project, request)["tables"]
             _show(request, tables)

@@ -110,6 +110,15 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
     return answer(printed)
 
 
+def begin(project: Project, request: Request, nothing_runs: bool) -> None:
+    """On Spark nothing else is written until `complete`; `nothing_runs`: what has not ended was
+    killed. Raises UserError while other work goes on, and for what `erase` would refuse: then
+    nothing is touched.
+    """
+    erase(project, request, dry_run=True)
+    project.operation("begin_erasure", {"run": request.request_id, "nothing_runs": nothing_runs})
+
+
 def locations(project: Project, request: Request) -> dict[str, Any]:
     """On Spark: `tables`, with `folder` and `format` of each, and names of `streams`.
 

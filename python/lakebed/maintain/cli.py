@@ -67,6 +67,7 @@ def run(
     """
     from lakebed.maintain import policy
     from lakebed.maintain import run as runs
+    from lakebed.work import at_work
 
     seconds = _seconds(budget) if budget else None
     project = project_of(target, project_dir, profiles_dir)
@@ -81,7 +82,8 @@ def run(
         place = f"[{at + 1}/{len(found.actions)}] {action.action} {_name(action)}"
         typer.echo(f"{place}: {text or action.reason + ' ...'}")
 
-    wrong = runs.execute(project, found, seconds, tell)
+    with at_work(project, "lakebed maintain"):
+        wrong = runs.execute(project, found, seconds, tell)
     if wrong:
         raise UserError("\n  ".join(["not everything went well:", *wrong]))
 
