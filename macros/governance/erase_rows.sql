@@ -60,6 +60,8 @@
                 {%- do lost.append('(not ' ~ lakebed.is_json('t._record') ~ ' and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
             {%- else -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key('t._key', kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
+                {#- What cannot be read cannot be anonymised either. -#}
+                {%- if table.patch -%}{%- do lost.append('(t._record is not null and not ' ~ lakebed.is_json('t._record') ~ ' and ' ~ theirs[-1] ~ ')') -%}{%- endif -%}
             {%- endif -%}
         {%- elif column.data_type in ['tinyint', 'smallint', 'int', 'integer', 'bigint'] -%}
             {%- set numbers = [] -%}
@@ -95,7 +97,8 @@
             {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
         {%- endif -%}
         {%- if table.patch -%}
-            {%- do changes.update({'_record': lakebed.json_patched('t._record', table.patch)}) -%}
+            {#- A tombstone stays one. -#}
+            {%- do changes.update({'_record': 'case when t._record is not null then ' ~ lakebed.json_patched('t._record', table.patch) ~ ' end'}) -%}
         {%- endif -%}
         {%- if table.stream and '_raw' in adapter.get_columns_in_relation(relation) | map(attribute='name') -%}
             {#- What was received cannot be changed; the JSON made of it stays. -#}

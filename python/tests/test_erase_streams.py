@@ -41,7 +41,7 @@ sources:
       - name: web__orders
         config: {meta: {erase: {customer: {anonymise: {customer: erased, email: null, _key: erased}}}}}
         columns:
-          - {name: _key, config: {meta: {identifies: customer}}}
+          - {name: _key, config: {meta: {subject: customer}}}
           - {name: _record, config: {meta: {subject: customer, fields: [customer]}}}
 """  # noqa: E501
 WHO = ("customer", shop.ADA)
@@ -58,7 +58,11 @@ def messages(who: str) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
         ("k", json.dumps({"nothing": who, "mail": EMAIL})),
         ("k", f'{{"id": 4, "user": {{"id": "{who}"'),
     ]
-    orders = [(who, json.dumps({"id": 5, "customer": who, "email": EMAIL, "é": [1.5, who == ""]}))]
+    orders = [
+        (who, json.dumps({"id": 5, "customer": who, "email": EMAIL, "é": [1.5, who == ""]})),
+        (who, f"no JSON {EMAIL}"),
+        (who, None),
+    ]
     return clicks, orders
 
 
@@ -77,11 +81,12 @@ def contents(query: Callable[[str], list[tuple[Any, ...]]]) -> list[list[tuple[A
 
 
 def check_erased(before: list[list[Any]], after: list[list[Any]]) -> None:
-    """Her clicks and refused records are gone, her order is anonymised; others' are as before."""
+    """Her clicks and refused records are gone, her order and its tombstone are anonymised, and what
+    is no JSON is gone; others' are as before."""
     assert after[0] == without(before[0], shop.ADA)
     assert after[2] == without(before[2], shop.ADA)
-    (hers,) = [row for row in after[1] if row not in before[1]]
-    assert hers[2] == "erased"
+    hers, tombstone = [row for row in after[1] if row not in before[1]]
+    assert (hers[2], *tombstone[2:]) == ("erased", "erased", None)
     assert json.loads(hers[3]) == {"id": 5, "customer": "erased", "é": [1.5, False]}
     assert without(after[1], "erased") == without(before[1], shop.ADA)
 
@@ -94,7 +99,7 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     clicks, orders = broker.topic("clicks"), broker.topic("orders")
     topics: dict[str, Any] = {
         clicks: {"table": "web__clicks", "required": ["id"]},
-        orders: {"table": "web__orders"},
+        orders: {"table": "web__orders", "value": "text"},
     }
     for who in ("cust-00001", shop.ADA, "cust-93f2a"):
         hers = messages(who)
@@ -103,13 +108,13 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     home = project.folder
     lakehouse = Lakehouse(home, {"LAKEBED_ERASURE_KEY": shop.KEY})
     stream = Stream(lakehouse, broker, topics)
-    assert "15 rows, 6 to the DLQ" in stream.run()
+    assert "21 rows, 6 to the DLQ" in stream.run()
     before = contents(lakehouse.query)
     assert any(shop.ADA in repr(row) for row in before[2])
 
     done = shop.erase(project, "run", *WHO).stdout
     assert "4  delete bronze.web__clicks" in done
-    assert "1  anonymise bronze.web__orders" in done
+    assert "3  anonymise bronze.web__orders" in done
     assert "2   ops.dlq" in done
     after = contents(lakehouse.query)
     check_erased(before, after)
@@ -175,14 +180,14 @@ def test_streams_on_spark(
     clicks, orders = broker.topic("clicks"), broker.topic("orders")
     topics: dict[str, Any] = {
         clicks: {"table": "web__clicks", "required": ["id"]},
-        orders: {"table": "web__orders"},
+        orders: {"table": "web__orders", "value": "text"},
     }
     for who in ("cust-00001", shop.ADA):
         send(broker, clicks, messages(who)[0])
         send(broker, orders, messages(who)[1])
     lakehouse = Lakehouse(home, {**environment, "LAKEBED_ERASURE_KEY": shop.KEY})
     stream = Stream(lakehouse, broker, topics)
-    assert "10 rows, 4 to the DLQ" in stream.run()
+    assert "14 rows, 4 to the DLQ" in stream.run()
     before = contents(query)
     send(broker, clicks, messages(shop.ADA)[0])
     stream.run("--fail-at", "positions-moved", code=-signal.SIGKILL)
@@ -195,7 +200,7 @@ def test_streams_on_spark(
         sink.write({}, [], {("t", 0): (None, 1)})
     done = shop.erase(project, "run", *WHO).stdout
     assert "8  delete bronze.web__clicks" in done
-    assert "1  anonymise bronze.web__orders" in done
+    assert "3  anonymise bronze.web__orders" in done
     assert "4   ops.dlq" in done
     after = contents(query)
     check_erased(before, after)

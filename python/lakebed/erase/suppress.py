@@ -61,8 +61,10 @@ class _Rule:
                 return None if self.delete else self._anonymised(record, readable)
         return record
 
-    def _anonymised(self, record: Record, readable: bool) -> Record:
-        if readable and self.patch:
+    def _anonymised(self, record: Record, readable: bool) -> Record | None:
+        if self.patch and not readable:
+            return None
+        if self.patch and record.value is not None:  # a tombstone stays one
             record = record._replace(value=_merged(_decoded(record.value), self.patch))
         if record.raw is not None:
             # Nothing can be changed in what was received; the JSON is what stays.
@@ -143,9 +145,9 @@ def _decoded(raw: bytes | None) -> str | None:
 
 
 def _content(value: bytes | None) -> tuple[Any, bool]:
-    """JSON with its numbers as they were written, and whether it is JSON."""
+    """JSON with its numbers as they were written, and whether it is JSON; a tombstone is null."""
     try:
-        return json.loads(value or b"null", parse_int=str, parse_float=str), True
+        return json.loads(b"null" if value is None else value, parse_int=str, parse_float=str), True
     except (ValueError, RecursionError):
         return None, False
 
