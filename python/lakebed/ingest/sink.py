@@ -138,11 +138,9 @@ class Sink:
             there = all(held.get(place) == new for place, (_, new) in moves.items())
             if self.repeatable and there:
                 return
-            if any(held.get(place) != expected for place, (expected, _) in moves.items()):
-                raise Fenced
+            batch = _next(held, moves)
             if not still_open(self.query, marks):
                 raise Fenced
-            batch = held[FENCE, 0] + 1
             self.faults.reach("begun")
             size = sum(record.size for records in rows.values() for record in records)
             size += sum(refused.record.size for refused in rejected)
@@ -157,8 +155,7 @@ class Sink:
                 with registered(connection, mark_rows(marks, now)) as name:
                     connection.execute(MARK.format(dlq=DLQ, marks=name))
             self.faults.reach("dlq-written")
-            new = {place: position for place, (_, position) in moves.items()}
-            self._move(connection, new, batch, now, states)
+            self._move(connection, moves, batch, now, states)
             self.faults.reach("positions-moved")
 
     def append(self, table: str, rows: pa.Table, moves: Moves, states: Mapping[Place, str]) -> None:
@@ -170,12 +167,8 @@ class Sink:
 
         def attempt() -> None:
             with self.attached() as connection, self.transaction(connection):
-                held = self.read_positions(connection)
-                if any(held.get(place) != expected for place, (expected, _) in moves.items()):
-                    raise Fenced
-                batch = held[FENCE, 0] + 1
-                new = {place: position for place, (_, position) in moves.items()}
-                self._move(connection, new, batch, utc_now(), states)
+                batch = _next(self.read_positions(connection), moves)
+                self._move(connection, moves, batch, utc_now(), states)
                 self.faults.reach("begun")
                 _append(connection, table, with_batch(rows, batch))
                 self.faults.reach("rows-written")
@@ -227,14 +220,13 @@ class Sink:
     def _move(
         self,
         connection: duckdb.DuckDBPyConnection,
-        new: Mapping[Place, int],
+        moves: Moves,
         batch: int,
         now: datetime,
-        states: Mapping[Place, str] | None = None,
+        states: Mapping[Place, str],
     ) -> None:
-        states = states or {}
-        places = [(FENCE, 0, batch), *((*place, position) for place, position in new.items())]
-        moves = pa.table(
+        places = [(FENCE, 0, batch), *((*place, new) for place, (_, new) in moves.items())]
+        moved = pa.table(
             {
                 "topic": pa.array([place[0] for place in places], pa.string()),
                 "partition": pa.array([place[1] for place in places], pa.int32()),
@@ -243,7 +235,7 @@ class Sink:
                 "state": pa.array([states.get(place[:2]) for place in places], pa.string()),
             }
         )
-        with registered(connection, moves) as name:
+        with registered(connection, moved) as name:
             connection.execute(
                 f"""
                 merge into {self.positions_table} as held using {name} as moved
@@ -406,6 +398,13 @@ def insert_rejected(
     """Insert refused records into the DLQ, with their original bytes."""
     rejected = kept_refused(ConnectionReader(connection), DLQ, rejected)
     _insert(connection, DLQ, dlq_rows(stream, rejected, now))
+
+
+def _next(held: Mapping[Place, int], moves: Moves) -> int:
+    """The number of the next batch. Raises Fenced when the lake's positions are others."""
+    if any(held.get(place) != expected for place, (expected, _) in moves.items()):
+        raise Fenced
+    return held[FENCE, 0] + 1
 
 
 def _append(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
