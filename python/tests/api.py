@@ -43,7 +43,7 @@ class Api:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def page(self, paging: str, query: dict[str, str]) -> tuple[Any, dict[str, str]]:
+    def page(self, paging: str, query: dict[str, Any]) -> tuple[Any, dict[str, str]]:
         """The content and the headers of an answer."""
         rows = self.rows[::-1] if self.newest_first else list(self.rows)
         if "since" in query:
@@ -69,6 +69,11 @@ class Api:
             if paging == "link" and number * SIZE < len(rows):
                 headers["Link"] = f'</link?page={number + 1}>; rel="next", </link>; rel="first"'
             return part, headers
+        if paging == "search":  # by POST
+            assert query["size"] == SIZE
+            start = int(query.get("after", 0))
+            info = {"end": str(start + SIZE), "more": start + SIZE < len(rows)}
+            return {"data": {"rows": rows[start : start + SIZE], "info": info}, "errors": []}, {}
         if paging == "offset":
             start = int(query["offset"])
             return {"data": rows[start : start + SIZE]}, {}
@@ -86,11 +91,14 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            self.list_rows({})
+
+        def list_rows(self, asked: dict[str, Any]) -> None:
             with api.lock:
                 api.requests.append((time.monotonic(), self.path))
                 fault = api.faults.pop(0) if api.faults else ""
             parts = urlsplit(self.path)
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            query = {name: values[0] for name, values in parse_qs(parts.query).items()} | asked
             if api.token and self.headers.get("Authorization") != f"Bearer {api.token}":
                 return self.answer(401, b"{}")
             if fault.isdigit():
@@ -111,6 +119,9 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
                     if api.before:
                         api.before(api.good)
                 content, headers = api.page(parts.path.strip("/"), query)
+            if fault == "errors":  # and some of the records
+                content["errors"] = [{"message": "one shard is away"}]
+                content["data"]["rows"] = content["data"]["rows"][::2]
             body = json.dumps(content).encode()
             if fault == "malformed":
                 body = body[:-1] + b",,"
@@ -138,6 +149,10 @@ def _handler(api: Api) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if self.headers["Content-Type"] == "application/json":
+                body = json.loads(sent)
+                assert body.pop("query") == "rows"
+                return self.list_rows(body["page"])
             with api.lock:
                 fault = api.faults.pop(0) if api.faults else ""
             if fault.isdigit():

@@ -43,6 +43,16 @@ PAGINGS: dict[str, dict[str, Any]] = {
     "page": {"pages": {"by": "page", "param": "page"}},
     "offset": {"records": "data", "pages": {"by": "offset", "param": "offset", "size": 10}},
     "link": {"pages": {"by": "link"}},
+    "search": {
+        "body": {"query": "rows"},
+        "records": "data.rows",
+        "errors": "errors",
+        "pages": {
+            **{"by": "cursor", "param": "page.after", "next": "data.info.end"},
+            **{"more": "data.info.more", "size": 10, "size_param": "page.size"},
+        },
+        "since": {"field": "at", "param": "page.since"},
+    },
     "timestamp": {
         "pages": {"by": "timestamp", "size": 10},
         "since": {"field": "at", "param": "since", "overlap": 60},
@@ -107,7 +117,8 @@ def test_killed_at_each_step_while_the_api_fails_and_grows(tmp_path: Path, how: 
         api.before = grow
         for number, point in enumerate(kills):
             with api.lock:
-                api.faults = rng.sample(["503", "after:0", "cut", "malformed", "gzip", "drop"], 1)
+                kinds = ["503", "after:0", "cut", "malformed", "gzip", "drop"]
+                api.faults = ["errors"] if how == "search" else rng.sample(kinds, 1)
             if how == "none":  # it has one page, so it is killed before that is written
                 point = ("received", "rows-written")[number]
             pull.run("--fail-at", point, code=-signal.SIGKILL)
@@ -226,6 +237,28 @@ def test_the_documented_file_is_right(tmp_path: Path, monkeypatch: pytest.Monkey
     config = read_pull(tmp_path / "shop.yml")
     assert config.headers == {"Authorization": "Bearer secret"}
     assert "secret" not in repr(config)
+
+
+def test_what_stands_in_a_body(tmp_path: Path) -> None:
+    """Numbers as such, what the body has besides, and an API that only says what went wrong."""
+    (text,) = re.findall(
+        r"```yaml\n(# pulls/graph.yml.*?)```", (REPO / "docs/pull.md").read_text(), re.S
+    )
+    (tmp_path / "graph.yml").write_text(text)
+    resource = read_pull(tmp_path / "graph.yml").resources["orders"]
+    config = read_pull(tmp_path / "graph.yml")
+    first = paging.request(config, resource, paging.State())
+    again = paging.request(config, resource, paging.State(at="é"))
+    assert first.url == "https://api.example.com/graphql"
+    assert first.body is not None
+    assert first.body["variables"] == {"first": 100}
+    assert again.body is not None
+    assert again.body["variables"] == {"first": 100, "after": "é"}
+    with serving(Api([order(1)])) as api:
+        api.faults = ["errors"] * 9
+        pull = Pull(Lakehouse(tmp_path), api, "search", retry=1)
+        assert "one shard is away" in pull.run(code=1)
+        assert pull.ids() == []
 
 
 def test_bad_records_go_to_the_dlq_once(tmp_path: Path) -> None:
@@ -374,7 +407,7 @@ def requests_of(tmp_path: Path, api: Api, **settings: Any) -> tuple[Any, Callabl
         def take(answer: paging.Answer) -> None:
             found.append(paging.read_page(config.resources["orders"], answer))
 
-        client.get(api.url + "/page", {"page": "1"}, take)
+        client.ask(paging.Ask(api.url + "/page", {"page": "1"}), take)
         return found[-1]
 
     return client, ask
@@ -535,6 +568,25 @@ def test_times(text: Any, time: str, expected: str | None) -> None:
             "need since",
         ),
         ({"resources": {"a": {"table": "a", "path": "/a", "value": "text"}}}, "leave out value"),
+        (
+            {"resources": {"a": {"table": "a", "path": "/a", "body": {"least": float("nan")}}}},
+            "it is sent as JSON",
+        ),
+        (
+            {
+                "resources": {
+                    "a": {
+                        **{"table": "a", "path": "/a", "body": {"page": 1}},
+                        "pages": {"by": "page", "param": "page.number"},
+                    }
+                }
+            },
+            "page of page.number is no mapping",
+        ),
+        (
+            {"resources": {"a": {"table": "a", "path": "/a", "body": {}, "pages": {"by": "link"}}}},
+            "leave one out",
+        ),
         ({"timeout": -1}, "timeout is a number above 0"),
         ({"wrong": 1}, "has no setting wrong"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -66,30 +67,50 @@ class Page:
     answer: Answer
 
 
-def request(config: PullConfig, resource: Resource, state: State) -> tuple[str, dict[str, str]]:
-    """Address and parameters of the next request."""
+@dataclass(frozen=True)
+class Ask:
+    """A request: a POST when it has a body."""
+
+    url: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+
+
+def request(config: PullConfig, resource: Resource, state: State) -> Ask:
+    """The next request."""
     pages, since = resource.pages, resource.since
     if pages.by == "link" and state.at is not None:
-        return str(state.at), {}
-    params = dict(resource.params)
+        return Ask(str(state.at))
+    asked: dict[str, str | int] = {}
     if pages.size and pages.size_param:
-        params[pages.size_param] = str(pages.size)
+        asked[pages.size_param] = pages.size
     if since is not None:
         begin = state.since or since.start
         if pages.by == "timestamp" and state.at is not None:
             begin = str(state.at)
         if begin is not None:
-            params[since.param] = _written(begin, since.time)
+            asked[since.param] = _written(begin, since.time)
     if pages.by in ("page", "offset"):
-        params[pages.param] = str(pages.first if state.at is None else state.at)
+        asked[pages.param] = _number(pages.first if state.at is None else state.at)
     elif pages.by == "cursor" and state.at is not None:
-        params[pages.param] = str(state.at)
-    return config.url + resource.path, params
+        asked[pages.param] = str(state.at)
+    url = config.url + resource.path
+    if resource.body is None:
+        return Ask(url, resource.params | {name: str(value) for name, value in asked.items()})
+    body = deepcopy(resource.body)
+    for path, value in asked.items():
+        *parents, name = path.split(".")
+        inside = body
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+        inside[name] = value
+    return Ask(url, resource.params, body)
 
 
 def read_page(resource: Resource, answer: Answer) -> Page:
     """The records of an answer. Raises TryLater for one that was cut off or is not JSON (a proxy's
-    page, which the next try may not get), UserError when the list is not where it should be."""
+    page, which the next try may not get) or says that something went wrong, UserError when the list
+    is not where it should be."""
     try:
         content = json.loads(answer.text)
         path = resource.records.split(".") if resource.records else []
@@ -98,6 +119,9 @@ def read_page(resource: Resource, answer: Answer) -> Page:
         raise UserError(f"{resource.path}: the answer is nested too deep.") from None
     except ValueError as error:
         raise TryLater(f"{resource.path}: the answer is not JSON ({error})") from None
+    if resource.errors and (errors := dig(content, resource.errors)):
+        # Some of the records may be there all the same: then others are not.
+        raise TryLater(f"{resource.path} answers {json.dumps(errors, ensure_ascii=False)[:300]}")
     if records is None:
         place = f"at {resource.records}" if resource.records else "as the answer (set `records`)"
         raise UserError(f"{resource.path}: there is no list {place}.")
@@ -289,10 +313,10 @@ def _iso(when: datetime) -> str:
     return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _written(text: str, time: str) -> str:
+def _written(text: str, time: str) -> str | int:
     """A time as the API wants it, rounded down."""
     when = _parsed(text)
     if time == "iso":
         return _iso(when)
     seconds = (when - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
-    return str(seconds if time == "milliseconds" else seconds // 1000)
+    return seconds if time == "milliseconds" else seconds // 1000

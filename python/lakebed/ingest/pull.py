@@ -135,8 +135,7 @@ class Puller:
         def take(answer: Answer) -> None:
             pages.append(paging.read_page(resource, answer))
 
-        url, params = paging.request(self.config, resource, state)
-        self.requests.get(url, params, take)
+        self.requests.ask(paging.request(self.config, resource, state), take)
         return pages[-1]
 
     def _new(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ class Since:
 
 @dataclass(frozen=True)
 class Resource:
-    """A list of records behind one path. `records` is where the answer has the list."""
+    """A list of records behind one path. `records` is where the answer has the list.
+
+    With a `body` it is asked for by POST, and what asks for a page stands in the body, at dotted
+    paths. `errors` is where an answer says what went wrong, though its status is 200.
+    """
 
     entity: Entity
     path: str
@@ -70,6 +75,8 @@ class Resource:
     params: dict[str, str] = field(default_factory=dict)
     pages: Pages = field(default_factory=Pages)
     since: Since | None = None
+    body: dict[str, Any] | None = None
+    errors: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,7 @@ def read_pull(file: Path) -> PullConfig:
 
 def _resource(settings: Any, where: str, folder: Path) -> Resource:
     settings = mapping(settings, where)
-    ours = ("path", "records", "id", "params", "pages", "since")
+    ours = ("path", "records", "id", "params", "pages", "since", "body", "errors")
     entity = to_entity({k: v for k, v in settings.items() if k not in ours}, where, folder)
     if entity.value != "json" or entity.key != "text":
         raise UserError(f"{where}: what an API gives is JSON: leave out value and key.")
@@ -157,7 +164,30 @@ def _resource(settings: Any, where: str, folder: Path) -> Resource:
         {str(name): str(value) for name, value in params.items()},
         pages,
         since,
+        _body(settings.get("body"), pages, since, where),
+        None if settings.get("errors") is None else str(settings["errors"]),
     )
+
+
+def _body(value: Any, pages: Pages, since: Since | None, where: str) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    where = f"{where}: body"
+    body = mapping(value, where)
+    if pages.by == "link":
+        raise UserError(f"{where}: pages by link are asked for without one: leave one out.")
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}: it is sent as JSON.") from None
+    for path in filter(None, (pages.param, pages.size_param, since.param if since else "")):
+        *parents, _name = path.split(".")
+        inside: Any = body
+        for name in parents:
+            inside = inside.get(name, {})
+            if not isinstance(inside, dict):
+                raise UserError(f"{where}: {name} of {path} is no mapping.")
+    return body
 
 
 def _pages(value: Any, where: str) -> Pages:

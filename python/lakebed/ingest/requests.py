@@ -1,4 +1,4 @@
-"""GET requests to an HTTP API: paced, bounded, tried again when that may help."""
+"""Requests to an HTTP API: paced, bounded, tried again when that may help."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -16,7 +16,7 @@ import httpx
 from lakebed.errors import UserError
 from lakebed.ingest.breaker import Breaker
 from lakebed.ingest.oauth import Token
-from lakebed.ingest.paging import Answer
+from lakebed.ingest.paging import Answer, Ask
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.pull_config import PullConfig
 
@@ -90,25 +90,29 @@ class Requests:
         """Tries that failed, and were followed by another."""
         return self._patience.failures
 
-    def get(self, url: str, params: Mapping[str, str], take: Callable[[Answer], object]) -> None:
+    def ask(self, ask: Ask, take: Callable[[Answer], object]) -> None:
         """Ask, and hand the answer to `take`, whose TryLater makes for another try, too. Raises
         UserError for what a person must mend, TryLater when the budget is used up, Stopped."""
 
         def once() -> object:
-            return take(self._try(url, params))
+            return take(self._try(ask))
 
         breaker = self._breaker
         self._patience.persist(once if breaker is None else lambda: breaker.call(once))
 
-    def _try(self, url: str, params: Mapping[str, str]) -> Answer:
+    def _try(self, ask: Ask) -> Answer:
         if self._stop.is_set():
             raise Stopped
         self._pace.wait()
-        where = httpx.URL(url).copy_with(query=None)  # a query may hold a secret
+        where = httpx.URL(ask.url).copy_with(query=None)  # a query may hold a secret
         headers = {"Authorization": self._token.header()} if self._token else None
         try:
             with self._client.stream(
-                "GET", url, params=dict(params) or None, headers=headers
+                "GET" if ask.body is None else "POST",
+                ask.url,
+                params=dict(ask.params) or None,
+                json=ask.body,
+                headers=headers,
             ) as response:
                 if self._token and response.status_code == 401 and self._token.drop():
                     raise TryLater(f"{where} no longer takes the token", 0, failing=False)
