@@ -108,6 +108,40 @@
     (try_parse_json(concat('[', cast({{ column }} as string), ']')) is not null and try_parse_json(concat('{"one":', cast({{ column }} as string), '}')) is not null)
 {%- endmacro %}
 
+{#- Whether an object of JSON has a name twice: readers differ in which of the values they take.
+    Arguments: column; parents, paths of objects to look at, '' for the whole. -#}
+{% macro json_name_twice(column, parents) %}{{- return(adapter.dispatch('json_name_twice', 'lakebed')(column, parents)) -}}{% endmacro %}
+{% macro duckdb__json_name_twice(column, parents) -%}
+    {%- set found = [] -%}
+    {%- for parent in parents -%}
+        {%- set names = 'json_keys(' ~ column ~ ", '$" ~ ('."' ~ parent | replace('.', '"."') ~ '"' if parent) ~ "')" -%}
+        {%- do found.append('coalesce(len(' ~ names ~ ') <> len(list_distinct(' ~ names ~ ')), false)') -%}
+    {%- endfor -%}
+    case when json_valid({{ column }}) then {{ found | join(' or ') }} else false end
+{%- endmacro %}
+{#- Such a text is no JSON to Spark's variants, and so to is_json. -#}
+{% macro spark__json_name_twice(column, parents) -%} false {%- endmacro %}
+
+{#- The dotted paths of what a patch changes. -#}
+{% macro paths_of(patch) %}
+    {%- set found = [] -%}
+    {%- for name, value in patch.items() -%}
+        {%- do found.append(name) -%}
+        {%- if value is mapping -%}{%- for path in lakebed.paths_of(value) -%}{%- do found.append(name ~ '.' ~ path) -%}{%- endfor -%}{%- endif -%}
+    {%- endfor -%}
+    {{- return(found) -}}
+{% endmacro %}
+
+{#- The objects that dotted paths lead through, the whole first. -#}
+{% macro parents_of(paths) %}
+    {%- set found = [''] -%}
+    {%- for path in paths -%}
+        {%- set names = path.split('.')[:-1] -%}
+        {%- for depth in range(1, names | length + 1) if names[:depth] | join('.') not in found -%}{%- do found.append(names[:depth] | join('.')) -%}{%- endfor -%}
+    {%- endfor -%}
+    {{- return(found) -}}
+{% endmacro %}
+
 {#- JSON with another one merged into it (RFC 7396): null takes a field away.
     Arguments: json, SQL expression of text that is JSON; patch, a dictionary. Returns: SQL expression. -#}
 {% macro json_patched(json, patch) %}{{- return(adapter.dispatch('json_patched', 'lakebed')(json, patch)) -}}{% endmacro %}

@@ -57,7 +57,7 @@
             {%- set kind = column.data_type -%}
             {%- if column.field -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key(lakebed.json_field('t._record', column.field), kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
-                {%- do lost.append('(not ' ~ lakebed.is_json('t._record') ~ ' and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
+                {%- do lost.append('((not ' ~ lakebed.is_json('t._record') ~ ' or ' ~ lakebed.json_name_twice('t._record', lakebed.parents_of([column.field] + lakebed.paths_of(table.patch or {}))) ~ ') and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
             {%- else -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key('t._key', kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
                 {#- What cannot be read cannot be anonymised either. -#}

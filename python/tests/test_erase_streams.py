@@ -55,6 +55,7 @@ def messages(who: str) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
         ("k", json.dumps({"id": 2, "user": {"id": who, "email": f"{who} {EMAIL}"}})),
         ("k", json.dumps({"id": 3, "owner": f" {who} "})),
         (who, None),
+        ("k", f'{{"id": 6, "user": {{"id": "nobody", "id": "{who}"}}}}'),
         ("k", json.dumps({"nothing": who, "mail": EMAIL})),
         ("k", f'{{"id": 4, "user": {{"id": "{who}"'),
     ]
@@ -108,12 +109,12 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     home = project.folder
     lakehouse = Lakehouse(home, {"LAKEBED_ERASURE_KEY": shop.KEY})
     stream = Stream(lakehouse, broker, topics)
-    assert "21 rows, 6 to the DLQ" in stream.run()
+    assert "24 rows, 6 to the DLQ" in stream.run()
     before = contents(lakehouse.query)
     assert any(shop.ADA in repr(row) for row in before[2])
 
     done = shop.erase(project, "run", *WHO).stdout
-    assert "4  delete bronze.web__clicks" in done
+    assert "5  delete bronze.web__clicks" in done
     assert "3  anonymise bronze.web__orders" in done
     assert "2   ops.dlq" in done
     after = contents(lakehouse.query)
@@ -187,19 +188,19 @@ def test_streams_on_spark(
         send(broker, orders, messages(who)[1])
     lakehouse = Lakehouse(home, {**environment, "LAKEBED_ERASURE_KEY": shop.KEY})
     stream = Stream(lakehouse, broker, topics)
-    assert "14 rows, 4 to the DLQ" in stream.run()
+    assert "16 rows, 4 to the DLQ" in stream.run()
     before = contents(query)
     send(broker, clicks, messages(shop.ADA)[0])
     stream.run("--fail-at", "positions-moved", code=-signal.SIGKILL)
     assert contents(query) == before
 
-    assert "4  delete bronze.web__clicks" in shop.erase(project, "plan", *WHO).stdout
+    assert "5  delete bronze.web__clicks" in shop.erase(project, "plan", *WHO).stdout
     # An erasure that was killed held the streams.
     hold(lake, ["web"])
     with SparkSink(lake, "web", [], Patience(1)) as sink, pytest.raises(TryLater, match="erase"):
         sink.write({}, [], {("t", 0): (None, 1)})
     done = shop.erase(project, "run", *WHO).stdout
-    assert "8  delete bronze.web__clicks" in done
+    assert "10  delete bronze.web__clicks" in done
     assert "3  anonymise bronze.web__orders" in done
     assert "4   ops.dlq" in done
     after = contents(query)

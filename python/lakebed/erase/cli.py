@@ -96,8 +96,8 @@ def run(
         removed = ducklake.purge(lake)
     else:
         folders, streams = _locations(project, request)
-        requests.begin(project, request, nothing_runs)
         with requests.streams_held(project, streams):
+            requests.begin(project, request, nothing_runs)
             tables = requests.erase(project, request)["tables"]
             _show(request, tables)
             kept = requests.erase_history(project, request)

@@ -145,11 +145,20 @@ def _decoded(raw: bytes | None) -> str | None:
 
 
 def _content(value: bytes | None) -> tuple[Any, bool]:
-    """JSON with its numbers as they were written, and whether it is JSON; a tombstone is null."""
+    """JSON with its numbers as they were written, and whether it is JSON; a tombstone is null.
+    An object with a name twice is none: readers differ in which of the values they take."""
+    text = b"null" if value is None else value
     try:
-        return json.loads(b"null" if value is None else value, parse_int=str, parse_float=str), True
+        return json.loads(text, parse_int=str, parse_float=str, object_pairs_hook=_object), True
     except (ValueError, RecursionError):
         return None, False
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice")
+    return found
 
 
 def _at(content: Any, path: str) -> str | None:
