@@ -25,7 +25,7 @@ from lakebed.spark.settings import connect_session, session
 from lakebed.store import reach
 
 #: What a run writes about itself differs from run to run.
-OF_A_RUN = ("table_checks", "table_profiles", "positions")
+OF_A_RUN = ("table_checks", "table_profiles", "positions", "work_in_progress")
 SYSTEM = ("main", "information_schema", "pg_catalog", "default")
 SAMPLES = 3
 
