@@ -52,16 +52,18 @@
     {%- set texts = [] -%}
     {%- for key in keys -%}{%- do texts.append(lakebed.text_literal(key)) -%}{%- endfor -%}
     {%- set theirs, lost = [], ['false'] -%}
+    {#- Of a stream: what cannot be read cannot be anonymised either. -#}
+    {%- set paths = lakebed.paths_of(table.patch or {}) + table['keys'] | selectattr('field') | map(attribute='field') | list if table.stream else [] -%}
+    {%- set unreadable = '(t._record is not null and (not ' ~ lakebed.is_json('t._record') ~ ' or ' ~ lakebed.json_name_twice('t._record', lakebed.parents_of(paths)) ~ '))' -%}
     {%- for column in table['keys'] -%}
         {%- if table.stream -%}
             {%- set kind = column.data_type -%}
             {%- if column.field -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key(lakebed.json_field('t._record', column.field), kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
-                {%- do lost.append('((not ' ~ lakebed.is_json('t._record') ~ ' or ' ~ lakebed.json_name_twice('t._record', lakebed.parents_of([column.field] + lakebed.paths_of(table.patch or {}))) ~ ') and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
+                {%- do lost.append('(' ~ unreadable ~ ' and ' ~ lakebed.record_names_any(['t._record'], keys, kind) ~ ')') -%}
             {%- else -%}
                 {%- do theirs.append('(' ~ lakebed.normal_key('t._key', kind) ~ ' in (' ~ texts | join(', ') ~ '))') -%}
-                {#- What cannot be read cannot be anonymised either. -#}
-                {%- if table.patch -%}{%- do lost.append('(t._record is not null and not ' ~ lakebed.is_json('t._record') ~ ' and ' ~ theirs[-1] ~ ')') -%}{%- endif -%}
+                {%- if table.patch -%}{%- do lost.append('(' ~ unreadable ~ ' and ' ~ theirs[-1] ~ ')') -%}{%- endif -%}
             {%- endif -%}
         {%- elif column.data_type in ['tinyint', 'smallint', 'int', 'integer', 'bigint'] -%}
             {%- set numbers = [] -%}

@@ -245,8 +245,8 @@ def test_what_stands_in_a_body(tmp_path: Path) -> None:
         r"```yaml\n(# pulls/graph.yml.*?)```", (REPO / "docs/pull.md").read_text(), re.S
     )
     (tmp_path / "graph.yml").write_text(text)
-    resource = read_pull(tmp_path / "graph.yml").resources["orders"]
     config = read_pull(tmp_path / "graph.yml")
+    resource = config.resources["orders"]
     first = paging.request(config, resource, paging.State())
     again = paging.request(config, resource, paging.State(at="é"))
     assert first.url == "https://api.example.com/graphql"
