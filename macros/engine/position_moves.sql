@@ -5,12 +5,16 @@
 {% macro duckdb__position_moves() -%} previous_batch = position.batch, batch = newest.batch, build = newest.build {%- endmacro %}
 {% macro spark__position_moves() -%} batch = newest.batch, build = newest.build {%- endmacro %}
 
-{% macro duckdb__settle_position() %}{% endmacro %}
+{% macro duckdb__settle_positions(results) %}{% endmacro %}
 
-{% macro spark__settle_position() %}
-    {%- if execute and 'advance_position' in model.config['pre-hook'] | string -%}
+{% macro spark__settle_positions(results) %}
+    {%- set read = [] -%}
+    {%- for result in results if result.status == 'success' and 'advance_position' in result.node.config.pre_hook | string -%}
+        {%- do read.append("'" ~ result.node.name ~ "'") -%}
+    {%- endfor -%}
+    {%- if read %}
     update {{ lakebed.positions() }} set previous_batch = batch
-    where model = '{{ model.name }}' and build = '{{ invocation_id }}'
+    where model in ({{ read | join(', ') }}) and build = '{{ invocation_id }}'
     {%- endif -%}
 {% endmacro %}
 

@@ -21,7 +21,6 @@
     newer side) and _is_deleted. The model's config:
       materialized='incremental', incremental_strategy='upsert', unique_key=[its key],
       pre_hook="{% raw %}{{ lakebed.advance_position(['left_model', 'right_model']) }}{% endraw %}",
-      post_hook="{% raw %}{{ lakebed.settle_position() }}{% endraw %}",
       meta={'upsert': {'version': '_batch_id', 'delete_flag': '_is_deleted', 'delete': 'hard', 'on_equal': 'replace'}}
     Engines: DuckDB, Spark.
     Example: {{ lakebed.join_changes(ref('payments_held'), ref('subscriptions_held'), 'subscription_id', 'payment_id', 'subscription_id', ['subscription_id', 'amount'], ['plan_id']) }} -#}

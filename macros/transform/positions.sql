@@ -2,11 +2,12 @@
     DuckDB: a position moves in the same transaction as the rows (a pre-hook opens it), so a build
     killed anywhere loads each batch once; and because it is an update of one row, two builds
     at once conflict instead of both loading the batch.
-    Spark has no transaction over two tables: the position moves after the rows (settle_position).
-    A build killed between the two reads the batch again: a merge does not mind, and an append
-    leaves out the batches that the table has already (spark_incremental.sql). Of two builds at
-    once only the one that moved a position last may settle it: it alone knows what was read. The
-    table is partitioned by model there, so that models of several threads do not conflict. -#}
+    Spark has no transaction over two tables: positions move after the rows (settle_positions), those of
+    all models at the build's end, since a commit there costs seconds. After a build that was killed the
+    next one reads the batches again: a merge does not mind, and an append leaves out those that the
+    table has already (spark_incremental.sql). Of two builds at once only the one that moved a position
+    last may settle it: it alone knows what was read. The table is partitioned by model there, so that
+    models of several threads do not conflict. -#}
 
 {% macro positions() -%}
     {{- return(lakebed.ops_relation('positions')) -}}
@@ -117,9 +118,12 @@
     {{- return(run_query('select coalesce(max(batch), 0) from ' ~ lakebed.positions() ~ " where model = '" ~ model.name ~ "' and source = '" ~ source.identifier ~ "'").rows[0][0] | int) -}}
 {% endmacro %}
 
-{#- Post-hook of each model with advance_position: the batches are read. On DuckDB nothing is left to
-    do. Example: post_hook: "{{ lakebed.settle_position() }}" -#}
-{% macro settle_position() %}{{- return(adapter.dispatch('settle_position', 'lakebed')()) -}}{% endmacro %}
+{#- What models with advance_position have read, they have read: those of this run that did not fail.
+    Run once a build, by on-run-end. On DuckDB nothing is left to do. Arguments: results, dbt's.
+    Example: on-run-end: "{{ lakebed.settle_positions(results) }}" -#}
+{% macro settle_positions(results) %}
+    {%- if execute and flags.WHICH in ['run', 'build'] -%}{{- return(adapter.dispatch('settle_positions', 'lakebed')(results)) -}}{%- endif -%}
+{% endmacro %}
 
 {#- Hook of a model that takes in files: an update of one row in the model's transaction, so that of
     two builds that load at once the later one conflicts, and fails with nothing changed. A

@@ -11,7 +11,6 @@
     versions that are none any more. The model's config:
       materialized='incremental', incremental_strategy='upsert', unique_key='version_key',
       pre_hook="{% raw %}{{ lakebed.advance_position(['the_changes']) }}{% endraw %}",
-      post_hook="{% raw %}{{ lakebed.settle_position() }}{% endraw %}",
       meta={'upsert': {'version': '_batch_id', 'delete_flag': '_is_deleted', 'delete': 'hard', 'on_equal': 'replace'}}
     Engines: DuckDB, Spark.
     Example: {{ lakebed.scd2_incremental(ref('changes'), 'id', ['name', 'city'], 'updated_at') }} -#}

@@ -22,7 +22,6 @@ sources:
     "models/dimension.sql": """
 {{ config(materialized='incremental', incremental_strategy='upsert', unique_key='version_key',
     pre_hook="{{ lakebed.advance_position(['log']) }}",
-    post_hook="{{ lakebed.settle_position() }}",
     meta={'upsert': {'version': '_batch_id', 'delete_flag': '_is_deleted', 'delete': 'hard',
                      'on_equal': 'replace'}}) }}
 {{ lakebed.scd2_incremental(source('app', 'log'), 'id', ['name', 'amount'], 'updated_at') }}

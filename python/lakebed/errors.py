@@ -89,6 +89,11 @@ def explain(error: BaseException) -> str | None:
             "Another writer changed the same tables first, so this one was rolled back. Run the "
             "same command again: it continues where the other ended."
         )
+    if "Exceeded the maximum retry count" in text:
+        return (
+            "So many others write to the lake that this commit never had its turn, and was rolled "
+            "back. Run the same command again."
+        )
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
     return None

@@ -184,7 +184,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = list(SHARED)
 
     def group(item: pytest.Item) -> str:
-        if "iceberg" in parameters(item):
+        if "iceberg" in parameters(item) or "iceberg_cluster" in getattr(item, "fixturenames", ()):
             return "iceberg"
         used = fixtures[item.path]
         name = item.path.stem

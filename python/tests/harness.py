@@ -42,6 +42,12 @@ UPSERT_STRATEGY = """
 """
 
 
+#: And what advance_position() needs.
+POSITIONS = {
+    "on-run-start": ["{{ lakebed.create_positions() }}"],
+    "on-run-end": ["{{ lakebed.settle_positions(results) }}"],
+}
+
 #: The same for Spark, where dbt-spark asks macros of its own.
 SPARK_STRATEGIES = ROOT / "macros" / "engine" / "spark_incremental.sql"
 

@@ -68,7 +68,6 @@ def _yaml() -> str:
       incremental_strategy: append
       schema: silver
       pre_hook: "{{{{ lakebed.advance_position() }}}}"
-      post_hook: "{{{{ lakebed.settle_position() }}}}"
       meta: {{erase: {policy}, rules: [{{name: odd, expression: customer != 'nobody'}}]}}
     columns:{columns}{copied.replace(_VERDICT, "")}
   - name: quarantine_shop__{name}
@@ -77,7 +76,6 @@ def _yaml() -> str:
       incremental_strategy: append
       schema: quarantine
       pre_hook: "{{{{ lakebed.advance_position() }}}}"
-      post_hook: "{{{{ lakebed.settle_position() }}}}"
       meta: {{erase: {policy}}}
     columns:{columns}{copied}"""
 
@@ -165,7 +163,7 @@ def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -
                 "lakebed": {"bronze": {"landing": {"+enabled": True, "+schema": f"bronze{own}"}}}
             },
             "on-run-start": ["{{ lakebed.begin_build() }}", "{{ lakebed.create_positions() }}"],
-            "on-run-end": ["{{ lakebed.end_build() }}"],
+            "on-run-end": ["{{ lakebed.settle_positions(results) }}", "{{ lakebed.end_build() }}"],
         },
         cluster=cluster,
         models=(

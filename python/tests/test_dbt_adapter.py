@@ -22,7 +22,7 @@ from dbt.tests.adapter.simple_snapshot.new_record_timestamp_mode import (
 from harness import ROOT
 from lakebed.spark.cluster import Cluster
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.soak]  # each is proved by a test of our own, too
 PROVES = ["pat-medallion-lakehouse"]
 pytest_plugins = ["dbt.tests.fixtures.project"]
 
@@ -116,21 +116,17 @@ class TestMicrobatch(OnSpark, BaseMicrobatch):
         return microbatch._microbatch_model_sql.replace("unique_key='id', ", "")
 
 
-@pytest.mark.soak  # each is proved by a test of our own, too
 class TestSnapshotByTime(Snapshots, BaseSnapshotNewRecordTimestampMode):
     pass
 
 
-@pytest.mark.soak
 class TestSnapshotByCheck(Snapshots, BaseSnapshotNewRecordCheckMode):
     pass
 
 
-@pytest.mark.soak
 class TestPython(OnSpark, BasePythonModelTests):
     pass
 
 
-@pytest.mark.soak
 class TestIncrementalPython(OnSpark, BasePythonIncrementalTests):
     pass

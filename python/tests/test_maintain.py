@@ -213,7 +213,9 @@ def test_a_conflict_is_tried_again_then_left_and_the_others_are_done() -> None:
         flat = [event for pair in started for event in pair]
         return flat if last == "done" else flat[:-1]
 
+    busy = "Exceeded the maximum retry count of 10 set by ducklake_max_retry_count"
     project = Scripted(
+        ([], busy),  # before any action
         (events(0, 1, last="started"), "Transaction conflict - attempting to compact"),
         (events(1, last="started"), "could not serialize access"),
         (events(1, last="started"), "org.apache.iceberg.exceptions.CommitFailedException: ..."),
@@ -227,7 +229,14 @@ def test_a_conflict_is_tried_again_then_left_and_the_others_are_done() -> None:
     assert [at for at, text in told if "became" in text] == [0, 3]
     assert [at for at, text in told if "once more" in text] == [1, 1]
     with pytest.raises(UserError, match="in use by"):  # before any action: the lake is locked
-        execute(Scripted(([], "The lake's catalogue is in use by process 7.")), found, None, print)
+        execute(
+            Scripted(*[([], busy)] * 7, ([], "The lake's catalogue is in use by process 7.")),
+            found,
+            None,
+            print,
+        )
+    with pytest.raises(UserError, match="Exceeded"):
+        execute(Scripted(*[([], busy)] * 8), found, None, print)
 
 
 class Neglected:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, DbtProject
+from harness import POSITIONS, ROOT, DbtProject
 from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.retain import due, policies, read_holds, run
@@ -29,7 +29,6 @@ SALES = """
     materialized='incremental',
     incremental_strategy='append',
     pre_hook='{{ lakebed.advance_position() }}',
-    post_hook='{{ lakebed.settle_position() }}',
 ) }}
 select _batch_id, id, customer, sold_at from {{ ref('bronze_sales') }}
 where {{ lakebed.new_batches(ref('bronze_sales')) }}
@@ -75,8 +74,7 @@ def made(folder: Path, cluster: Cluster | None) -> DbtProject:
         "lakebed_ops_schema": f"ops_{random.randrange(10**9)}",
         "as_of": "2026-01-01 12:00:00",
     }
-    config = {"on-run-start": ["{{ lakebed.create_positions() }}"]}
-    project = DbtProject(folder, FILES, own, config, cluster)
+    project = DbtProject(folder, FILES, own, POSITIONS, cluster)
     project.ops = own["lakebed_ops_schema"]  # type: ignore[attr-defined]
     project.run("build")
     return project

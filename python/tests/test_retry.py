@@ -52,6 +52,7 @@ PROVES = ["pat-retryable"]
     [
         (duckdb.IOException('Could not set lock on file "x"'), TRANSIENT),
         (duckdb.TransactionException("Transaction conflict - attempting to ..."), TRANSIENT),
+        (duckdb.TransactionException("Exceeded the maximum retry count of 10"), TRANSIENT),
         (duckdb.IOException("Unable to connect to Postgres at ..."), TRANSIENT),
         (duckdb.Error("deadlock detected"), TRANSIENT),
         (LakeLocked("in use"), TRANSIENT),

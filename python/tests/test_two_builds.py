@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import DbtProject
+from harness import POSITIONS, DbtProject
 from lakebed.spark.cluster import Cluster
 
 pytestmark = pytest.mark.spark
@@ -49,7 +49,7 @@ where _batch_id = {{ var('batches') }} -- like a Python model, it has looked at 
     materialized='incremental',
     incremental_strategy='append',
     pre_hook=['{{ lakebed.advance_position() }}', "{{ wait('before') }}"],
-    post_hook=["{{ wait('after') }}", '{{ lakebed.settle_position() }}'],
+    post_hook="{{ wait('after') }}",
 ) }}
 select _batch_id from {{ ref('bronze_lines') }}
 where {{ lakebed.new_batches(ref('bronze_lines')) }}
@@ -64,8 +64,9 @@ def two(
     """Two checkouts of one project, on one lake: batch 1 is built, and with it the tables."""
     folder = tmp_path_factory.mktemp("two")
     own = {"batches": 1, "lakebed_ops_schema": f"ops_{uuid.uuid4().hex[:12]}"}
-    config = {"on-run-start": ["{{ lakebed.create_positions() }}"]}
-    first, second = (DbtProject(folder / name, FILES, own, config, cluster) for name in ("a", "b"))
+    first, second = (
+        DbtProject(folder / name, FILES, own, POSITIONS, cluster) for name in ("a", "b")
+    )
     second.schema = first.schema
     first.ops = own["lakebed_ops_schema"]
     second.write("profiles.yml", (first.folder / "profiles.yml").read_text())

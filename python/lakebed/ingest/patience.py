@@ -31,6 +31,7 @@ _LOST = (
 _BUSY = (
     "Could not set lock on file",
     "Transaction conflict",
+    "Exceeded the maximum retry count",  # others were faster each time
     "Unable to connect to Postgres",
     "could not serialize access",
     "deadlock detected",

@@ -20,10 +20,13 @@ from lakebed.maintain.policy import Plan
 _MARK = "LAKEBED "
 #: What DuckLake, PostgreSQL, Delta and Iceberg say when another transaction was quicker.
 _CONFLICT = re.compile(
-    r"[Tt]ransaction conflict|could not serialize|Concurrent\w*Exception|DELTA_CONCURRENT"
+    r"[Tt]ransaction conflict|Exceeded the maximum retry count|could not serialize"
+    r"|Concurrent\w*Exception|DELTA_CONCURRENT"
     r"|CommitFailedException|Found (new )?conflicting|Missing required files to delete"
 )
 TRIES = 3
+#: Of the few rows that a run writes about itself, which it cannot do without.
+OWN_TRIES = 8
 
 Tell = Callable[[int, str], None]
 
@@ -41,7 +44,7 @@ def execute(project: Project, plan: Plan, budget: float | None, tell: Tell) -> l
     run_id = uuid.uuid4().hex[:12]
     stop_at = time.time() + budget if budget is not None else 0
     waiting = list(range(len(plan.actions)))
-    tries = [0] * len(plan.actions)
+    tries, starts = [0] * len(plan.actions), 0
     wrong: list[str] = []
     while waiting:
         at, error, out_of_time = _some(project, plan, waiting, run_id, stop_at, tell)
@@ -51,18 +54,27 @@ def execute(project: Project, plan: Plan, budget: float | None, tell: Tell) -> l
             break
         if error is None:
             continue
+        conflict = bool(_CONFLICT.search(error))
         if at is None:
-            raise UserError(error)
+            starts += 1
+            if not conflict or starts == OWN_TRIES:
+                raise UserError(error)
+            continue
         action = plan.actions[at]
         tries[at] += 1
-        conflict = bool(_CONFLICT.search(error))
         if conflict and tries[at] < TRIES:
             tell(at, "a writer was quicker: once more")
             continue
         waiting.remove(at)
         state = "gave way" if conflict else "failed"
         arguments = {"run_id": run_id, "action": action.as_dict(), "state": state}
-        project.operation("record_maintenance", arguments)
+        for left in reversed(range(OWN_TRIES)):
+            try:
+                project.operation("record_maintenance", arguments)
+                break
+            except UserError as unwritten:
+                if not left or not _CONFLICT.search(str(unwritten)):
+                    raise
         if conflict:
             tell(at, "gave way to writers; left for the next run")
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import UPSERT_STRATEGY, DbtProject
+from harness import POSITIONS, UPSERT_STRATEGY, DbtProject
 from lakebed.spark.cluster import Cluster
 
 PROVES = ["pat-change-data-joins"]
@@ -100,7 +100,6 @@ with changes as (
 JOINED = """
 {{{{ config(materialized='incremental', incremental_strategy='upsert', unique_key={key},
     pre_hook="{{{{ lakebed.advance_position(['orders_held', 'plans_held']) }}}}",
-    post_hook="{{{{ lakebed.settle_position() }}}}",
     meta={{'upsert': {{'version': '_batch_id', 'delete_flag': '_is_deleted', 'delete': 'hard',
                        'on_equal': 'replace'}}}}) }}}}
 {{{{ lakebed.join_changes(ref('orders_held'), ref('plans_held'), {on}, 'order_id', 'plan_id',
@@ -131,9 +130,8 @@ def project(folder: Path, engine: Cluster | None, models: list[str]) -> DbtProje
     for name in models:
         key, on, how = MODELS[name]
         files[f"models/{name}.sql"] = JOINED.format(key=key, on=on, how=how)
-    hooks = ["{{ lakebed.create_positions() }}"]
     ops = {"lakebed_ops_schema": f"ops_{random.randrange(10**9)}"}
-    return DbtProject(folder, files, vars=ops, config={"on-run-start": hooks}, cluster=engine)
+    return DbtProject(folder, files, vars=ops, config=POSITIONS, cluster=engine)
 
 
 def expected(name: str, batch: int) -> list[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import DbtProject, Run
+from harness import POSITIONS, DbtProject, Run
 from lakebed.spark.cluster import Cluster
 
 PROVES = ["pat-circuit-breaker-data-pipelines"]
@@ -102,13 +102,12 @@ class Project(DbtProject):
                     "materialized": "incremental",
                     "incremental_strategy": "append",
                     "pre_hook": "{{ lakebed.advance_position() }}",
-                    "post_hook": "{{ lakebed.settle_position() }}",
                 }
                 models.append({"name": name, "config": config})
                 if layer == "silver":
                     breaker = {"refused": REFUSED, "rows": ROWS, "rest": "1 day"}
                     config["pre_hook"] = ["{{ lakebed.judge_source() }}", config["pre_hook"]]
-                    config["post_hook"] = ["{{ die(this.identifier) }}", config["post_hook"]]
+                    config["post_hook"] = "{{ die(this.identifier) }}"
                     rules = [{"name": "negative", "expression": "id >= 0"}]
                     config["meta"] = {"circuit_breaker": breaker, "rules": rules}
                     column = {"name": "id", "data_type": "bigint"}
@@ -126,7 +125,7 @@ class Project(DbtProject):
             folder,
             files,
             vars={"lakebed_ops_schema": self.ops},
-            config={"on-run-start": ["{{ lakebed.create_positions() }}"]},
+            config=POSITIONS,
             cluster=cluster,
         )
         self.query(

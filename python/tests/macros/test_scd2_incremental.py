@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import UPSERT_STRATEGY, DbtProject
+from harness import POSITIONS, UPSERT_STRATEGY, DbtProject
 from lakebed.spark.cluster import Cluster
 from test_scd import START, Change, versions
 
@@ -22,7 +22,6 @@ MODELS = {
     "models/dimension.sql": f"""
 {{{{ config(materialized='incremental', incremental_strategy='upsert', unique_key='version_key',
     pre_hook="{{{{ lakebed.advance_position(['log']) }}}}",
-    post_hook="{{{{ lakebed.settle_position() }}}}",
     meta={{'upsert': {{'version': '_batch_id', 'delete_flag': '_is_deleted', 'delete': 'hard',
                        'on_equal': 'replace'}}}}) }}}}
 with logged as (select * from {{{{ ref('log') }}}})
@@ -69,7 +68,7 @@ def test_in_batches_it_is_what_rebuilding_gives(tmp_path: Path, engine: Cluster 
         tmp_path / "project",
         files,
         vars={"lakebed_ops_schema": f"ops_{random.randrange(10**9)}"},
-        config={"on-run-start": ["{{ lakebed.create_positions() }}"]},
+        config=POSITIONS,
         cluster=engine,
     )
     columns = "part, id, name, size, valid_from, valid_to"

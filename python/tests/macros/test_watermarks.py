@@ -123,7 +123,7 @@ group by 1
 
 def yml() -> str:
     watermark = {"delay": "10 minutes", "idle": "1 hour"}
-    after = ["{{ die(this.identifier) }}", "{{ lakebed.settle_position() }}"]
+    after = ["{{ die(this.identifier) }}"]
     models: list[dict[str, Any]] = []
 
     def model(name: str, late: str | None, of: str | None = "'silver_clicks'", **more: Any) -> None:
@@ -179,7 +179,10 @@ class Project(DbtProject):
             config={
                 "on-run-start": ["{{ lakebed.create_positions() }}",
                                  "{{ lakebed.create_watermarks() }}"],
-                "on-run-end": ["{{ lakebed.settle_late_spans(results) }}"],
+                "on-run-end": [
+                    "{{ lakebed.settle_positions(results) }}",
+                    "{{ lakebed.settle_late_spans(results) }}",
+                ],
                 "seeds": {"+column_types": types},
                 "dispatch": [DISPATCH],
             },
