@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from broker import Broker
 from lakebed.ingest.faults import POINTS, Faults
-from lakebed.ingest.patience import Patience
+from lakebed.ingest.patience import Patience, TryLater
 from lakebed.ingest.records import Entity, Record, Rejected
 from lakebed.ingest.sink import FENCE, Fenced
 from lakebed.ingest.tables import bronze_rows, utc_now
@@ -201,6 +201,21 @@ def test_the_next_one_delivers_what_was_accepted(
         first.write({entity: [record(9)]}, [], {("clicks", 0): (None, 10)})
         found = first._session.table(f"bronze.{entity.table}").select("_offset", "_batch_id")
         assert (9, 3) in map(tuple, found.collect())
+
+
+def test_a_column_that_another_writer_has_added_is_tried_anew(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    table = f"ops.grown_{uuid.uuid4().hex[:8]}"
+    target = SparkLake("spark", {"type": "spark", "method": "thrift"})
+    with SparkSink(target, "", [], Patience(1)) as sink:
+        sink.create(table, {"id": "bigint"})
+        add = f"alter table {table} add columns (passport string)"
+        sink.query(add)
+        with pytest.raises(TryLater, match="Another writer was faster"):
+            sink.query(add)
 
 
 def test_nobody_answers(

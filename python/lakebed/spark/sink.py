@@ -75,6 +75,7 @@ _CONFLICTS = (
     "DELTA_METADATA_CHANGED",
     "DELTA_PROTOCOL_CHANGED",
     "TABLE_OR_VIEW_ALREADY_EXISTS",
+    "FIELD_ALREADY_EXISTS",  # a column that both add
     "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",  # is being made
     "is not empty and also not a Delta table",
 )
