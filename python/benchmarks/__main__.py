@@ -28,6 +28,7 @@ NAMES = (
     "layout",
     "joins",
     "engines",
+    "script",
 )
 OUTPUT = REPO / "data" / "benchmarks.json"
 
