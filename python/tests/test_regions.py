@@ -16,6 +16,7 @@ import pytest
 import yaml
 from lakebed.erase.scan import scan
 from lakebed.errors import UserError
+from lakebed.ingest.tables import new_columns
 from lakebed.lake import load_extensions
 from lakebed.regions.config import read_regions
 from lakebed.regions.mask import column, set_key, tree
@@ -410,3 +411,10 @@ def test_rules_fail_closed() -> None:
             k: v for k, v in json.loads(found).items() if v not in (None, {"b": None})
         }
         assert slim == expected, record
+
+
+def test_a_column_whose_name_differs_in_case_is_no_new_one() -> None:
+    there = {"id": "bigint", "passport": "varchar"}
+    assert new_columns("t", there, {"id": "bigint", "Email": "varchar"}) == {"Email": "varchar"}
+    with pytest.raises(UserError, match="Passport is passport in t"):
+        new_columns("t", there, {"Passport": "varchar"})

@@ -98,8 +98,12 @@ def bronze_columns(entity: Entity) -> dict[str, str]:
 
 
 def new_columns(table: str, there: Mapping[str, str], fresh: Mapping[str, str]) -> dict[str, str]:
-    """The columns of `fresh` that a table has not. Raises UserError for one of another type."""
+    """The columns of `fresh` that a table has not. Raises UserError for one of another type, and
+    for one whose name differs in case: to both engines it is the same."""
+    known = {name.lower(): name for name in there}
     for name, kind in fresh.items():
+        if (held := known.get(name.lower(), name)) != name:
+            raise UserError(f"{name} is {held} in {table}: bring it under that name.")
         if there.get(name, kind) != kind:
             raise UserError(
                 f"{name} is {kind} now, and {there[name]} in {table}: bring it under another "

@@ -10,6 +10,7 @@ import json
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def execute(project: Project, plan: Plan, budget: float | None, tell: Tell) -> l
     run_id = uuid.uuid4().hex[:12]
     stop_at = time.time() + budget if budget is not None else 0
     waiting = list(range(len(plan.actions)))
-    tries, starts = [0] * len(plan.actions), 0
+    tries = Counter[int | None]()
     wrong: list[str] = []
     while waiting:
         at, error, out_of_time = _some(project, plan, waiting, run_id, stop_at, tell)
@@ -55,32 +56,34 @@ def execute(project: Project, plan: Plan, budget: float | None, tell: Tell) -> l
         if error is None:
             continue
         conflict = bool(_CONFLICT.search(error))
-        if at is None:
-            starts += 1
-            if not conflict or starts == OWN_TRIES:
-                raise UserError(error)
-            continue
-        action = plan.actions[at]
         tries[at] += 1
+        if at is None:  # before any action
+            if conflict and tries[at] < OWN_TRIES:
+                continue
+            raise UserError(error)
         if conflict and tries[at] < TRIES:
             tell(at, "a writer was quicker: once more")
             continue
+        action = plan.actions[at]
         waiting.remove(at)
         state = "gave way" if conflict else "failed"
-        arguments = {"run_id": run_id, "action": action.as_dict(), "state": state}
-        for left in reversed(range(OWN_TRIES)):
-            try:
-                project.operation("record_maintenance", arguments)
-                break
-            except UserError as unwritten:
-                if not left or not _CONFLICT.search(str(unwritten)):
-                    raise
+        _record(project, {"run_id": run_id, "action": action.as_dict(), "state": state})
         if conflict:
             tell(at, "gave way to writers; left for the next run")
         else:
             tell(at, "failed")
             wrong.append(f"{action.action} {action.table}: {error}")
     return wrong
+
+
+def _record(project: Project, arguments: dict[str, Any]) -> None:
+    for left in reversed(range(OWN_TRIES)):
+        try:
+            project.operation("record_maintenance", arguments)
+            return
+        except UserError as error:
+            if not left or not _CONFLICT.search(str(error)):
+                raise
 
 
 def _some(
