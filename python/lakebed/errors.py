@@ -5,6 +5,16 @@ from __future__ import annotations
 import errno
 import re
 
+#: A connection to the catalogue's PostgreSQL was lost, in its own words, and in those of DuckLake
+#: for what fails a moment later because of it.
+LOST = (
+    "server closed the connection",
+    "terminating connection",
+    "no connection to the server",
+    'Failed to execute query "ROLLBACK"',
+    "Current transaction is aborted",
+)
+
 
 class UserError(Exception):
     """A mistake or a state that a person can mend; the message says how. Never a traceback."""
@@ -66,6 +76,11 @@ def explain(error: BaseException) -> str | None:
         return (
             f"The catalogue's PostgreSQL cannot be reached ({_first_line(cause)}): check "
             "LAKEBED_POSTGRES, and that the server runs."
+        )
+    if any(words in text for words in LOST):
+        return (
+            "The connection to the catalogue's PostgreSQL was lost, and whether the last commit "
+            "was made is not known. Run the same command again: it continues where this one ended."
         )
     if refused := re.search(r"to URL (s3://\S+): .*\(HTTP code (\d+)\)\s*(.*)", text, re.DOTALL):
         cause = _first_line(refused[3]) if refused[3].strip() else f"HTTP code {refused[2]}"

@@ -228,9 +228,10 @@ def test_gold_follows_the_database_whatever_is_killed(tmp_path: Path, source: Po
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'lake'"
         )
         time.sleep(dice.uniform(0, 5))
-        assert capture.poll() is None, capture.communicate()
+        ran = capture.poll()
         capture.kill()
-        capture.communicate()
+        said = capture.communicate()[0]
+        assert ran is None, said
     output = ended(process := business.capturing("--once"))
     assert process.returncode == 0, output
 

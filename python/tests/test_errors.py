@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pytest
 from lakebed.errors import explain
 from lakebed.lake import load_extensions
-from lakehouse import REPO
+from lakehouse import REPO, TeamLakehouse
 
 
 @pytest.fixture
@@ -89,6 +90,23 @@ def test_an_unreachable_postgresql_is_told_without_its_password() -> None:
     assert "Connection refused" in line
     assert "LAKEBED_POSTGRES" in line
     assert "hunter2" not in line
+
+
+@pytest.mark.team
+def test_a_catalogue_that_goes_away(team: TeamLakehouse) -> None:
+    path = f"ducklake:postgres:{team.env['LAKEBED_POSTGRES']}"
+    with duckdb.connect() as lake:
+        load_extensions(lake, path)
+        lake.execute(f"attach '{path}' as lake (data_path '{team.home}/lake/files/')")
+        lake.execute("begin; create table lake.rows as select 1 as i")
+        with psycopg.connect(team.env["LAKEBED_POSTGRES"], autocommit=True) as server:
+            server.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        with pytest.raises(duckdb.Error) as failure:
+            lake.execute("commit")
+    assert "connection to the catalogue's PostgreSQL was lost" in (explain(failure.value) or "")
 
 
 def test_a_full_disk() -> None:

@@ -9,6 +9,7 @@ transient failures of each connector's own source are in test_stream_faults (bro
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 from api import Api
 from api import serving as serving_api
@@ -58,6 +60,8 @@ PROVES = ["pat-retryable"]
         (LakeLocked("in use"), TRANSIENT),
         (TryLater("503"), TRANSIENT),
         (duckdb.Error("server closed the connection unexpectedly"), AMBIGUOUS),
+        (duckdb.Error('Failed to execute query "ROLLBACK": '), AMBIGUOUS),
+        (duckdb.TransactionException("Current transaction is aborted"), AMBIGUOUS),
         (duckdb.Error("terminating connection due to administrator command"), AMBIGUOUS),
         (duckdb.CatalogException("Table x does not exist"), PERMANENT),
         (duckdb.ParserException("syntax error"), PERMANENT),
@@ -177,6 +181,43 @@ def test_the_sink_looks_before_it_tries_again(
     assert [offset for (offset,) in found] == list(range(len(found)))
     assert len(found) >= 20 * size
     assert not list((team.home / "lake").rglob(f"{FOLDER}/*"))
+
+
+@pytest.mark.team
+def test_the_catalogue_goes_away_anywhere(team: TeamLakehouse) -> None:
+    """Between any two of its statements, not only at a commit; of some DuckLake says only what it
+    could not do because of it."""
+    dice, stop, cuts = random.Random(4), threading.Event(), 0
+    entity = Entity("web__clicks")
+    everyone = "pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+
+    def cut() -> None:
+        nonlocal cuts
+        with psycopg.connect(team.env["LAKEBED_POSTGRES"], autocommit=True) as server:
+            while not stop.wait(dice.uniform(0.02, 0.3)):
+                cuts += len(
+                    server.execute(f"select pg_terminate_backend(pid) from {everyone}").fetchall()
+                )
+
+    with Sink(lake_of(team), "web", [entity], Patience(60)) as sink:
+        sink.positions()
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        try:
+            at, ends = 0, time.monotonic() + 12
+            while time.monotonic() < ends or not at:
+                size = random.choice([1, 300])
+                rows = [Record("t", 0, at + n, None, b"{}", [], None) for n in range(size)]
+                sink.write({entity: rows}, [], {("t", 0): (at or None, at + size)})
+                at += size
+                sink.patience.persist(sink.states)
+        finally:
+            stop.set()
+            cutting.join()
+    assert cuts > 30
+    assert team.query("select count(*), count(distinct _offset) from bronze.web__clicks") == [
+        (at, at)
+    ]
 
 
 @pytest.mark.team

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import duckdb
 
-from lakebed.errors import LakeLocked, UserError, explain
+from lakebed.errors import LOST, LakeLocked, UserError, explain
 
 PATTERNS = ["pat-retryable"]
 
@@ -21,12 +21,7 @@ Result = TypeVar("Result")
 TRANSIENT, AMBIGUOUS, PERMANENT = "transient", "ambiguous", "permanent"
 
 #: The answer of the catalogue was lost: a commit may have gone through.
-_LOST = (
-    "server closed the connection",
-    "terminating connection",
-    "no connection to the server",
-    "Connection reset by peer",
-)
+_LOST = (*LOST, "Connection reset by peer")
 #: The lake is busy or away, and has done nothing.
 _BUSY = (
     "Could not set lock on file",

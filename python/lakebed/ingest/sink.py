@@ -280,11 +280,19 @@ class Sink:
         """Commit at the end, roll back on an error."""
         connection.execute("begin")
         with ExitStack() as undo:
-            undo.callback(connection.execute, "rollback")
+            undo.callback(self._roll_back, connection)
             yield
             with keeping(self._keeper):
                 undo.pop_all()  # a commit that fails has rolled back
                 connection.execute("commit")
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """What failed is why it is rolled back: without a catalogue this fails, too, in other words
+        that say nothing."""
+        try:
+            connection.execute("rollback")
+        except duckdb.Error:
+            self._close()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
