@@ -12,13 +12,14 @@ from lakebed.project import SparkLake, open_target
 
 @contextmanager
 def at_work(project: Project, what: str) -> Iterator[None]:
-    """On Spark no erasure begins meanwhile. `what` tells people who is at work.
+    """No erasure begins meanwhile; on `local` the lake is one process's. `what` tells people who is
+    at work.
 
     Raises UserError when an erasure has begun and not ended. Killed meanwhile, the next erasure is
     told that nothing runs.
     """
     lake = open_target(project.target, project.folder, project.profiles)
-    if not isinstance(lake, SparkLake):
+    if not (isinstance(lake, SparkLake) or lake.shared):
         yield
         return
     run = uuid.uuid4().hex

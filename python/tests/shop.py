@@ -139,7 +139,12 @@ left join {{ ref('dim_customers') }} as customers on orders.customer = customers
     return files
 
 
-def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -> DbtProject:
+def project(
+    folder: Path,
+    cluster: Cluster | None = None,
+    small: bool = False,
+    kind: type[DbtProject] = DbtProject,
+) -> DbtProject:
     """The shop; `small` is without gold and the customers' quarantine. Other projects of a cluster
     know nothing of its erasures, and nothing of its files."""
     landing = folder / "landing"
@@ -154,7 +159,7 @@ def project(folder: Path, cluster: Cluster | None = None, small: bool = False) -
         refused = text.index("  - name: quarantine_shop__customers")
         orders = text.index("  - name: bronze_shop__orders")
         files["models/shop.yml"] = text[:refused] + text[orders:]
-    return DbtProject(
+    return kind(
         folder,
         files,
         vars={"landing": str(landing), "as_of": AS_OF, "lakebed_ops_schema": f"ops{own}"},

@@ -150,6 +150,22 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
         assert rebuilt[name] == now[name], name
 
 
+def test_a_file_that_is_hers_alone(ours: DbtProject) -> None:
+    """It goes as a whole, so nothing is written again that would tell the catalogue's bounds."""
+    hers = f"{shop.ADA},{shop.IDENTIFYING[1]},A,Turin\n"
+    shop.land(ours, "customers", "3.csv", shop.CUSTOMERS.splitlines(True)[0] + hers * 50)
+    ours.run("build")
+    shop.erase(ours, "run", *WHO)
+    assert traces(ours) == []
+    lines = "select min(_record), max(_record), count(*) from main_bronze.bronze_shop__customers"
+    held = ours.query(lines)
+    assert held == ours.query(lines.replace(" from", " from (from") + ") where _record <> ''")
+    shop.land(ours, "customers", "4.csv", shop.CUSTOMERS.splitlines(True)[0] + "zzz,z@z,Z,Oslo\n")
+    ours.run("build", env={"LAKEBED_ERASURE_KEY": shop.KEY})
+    ((first, last, count),) = ours.query(lines)
+    assert (first, last, count) == (held[0][0], "zzz,z@z,Z,Oslo", held[0][2] + 1)
+
+
 def test_refusals(ours: DbtProject) -> None:
     def refused(*arguments: str, key: str | None = shop.KEY) -> str:
         done = shop.erase(ours, *arguments, key=key, check=False)

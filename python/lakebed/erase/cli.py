@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +64,8 @@ def run(
     nothing_runs: Annotated[
         bool,
         typer.Option(
-            help="Spark: what has begun and not ended (a build, maintenance) was killed. Say so "
-            "only when nothing runs: what it wrote would be lost."
+            help="What has begun and not ended (a build, maintenance) was killed. Say so only "
+            "when nothing runs: what it wrote would be lost."
         ),
     ] = False,
     target: Target = None,
@@ -82,26 +83,20 @@ def run(
 
     project = project_of(target, project_dir, profiles_dir)
     lake = _lake(project)
-    if lake and lake.shared:
-        raise UserError(
-            "erasing from a catalogue in PostgreSQL is not proved yet, so it is refused: "
-            "nothing was erased. See docs/erasure.md."
-        )
     if lake:
-        ducklake.open_writer(lake).close()  # held by another process: said before anything
+        ducklake.check(lake)  # said before anything
     request = requests.prepare(project, subject, _keys(keys, keys_file))
-    if lake:
+    folders, streams = ({}, []) if lake else _locations(project, request)
+    begun = datetime.now(timezone.utc)
+    if not lake or lake.shared:
+        requests.begin(project, request, nothing_runs)
+    with requests.streams_held(project, streams):
         tables = requests.erase(project, request)["tables"]
         _show(request, tables)
-        removed = ducklake.purge(lake)
-    else:
-        folders, streams = _locations(project, request)
-        with requests.streams_held(project, streams):
-            requests.begin(project, request, nothing_runs)
-            tables = requests.erase(project, request)["tables"]
-            _show(request, tables)
-            kept = requests.erase_history(project, request)
-            removed = iceberg.forget(kept)
+        if lake:
+            removed = ducklake.purge(lake, begun)
+        else:
+            removed = iceberg.forget(requests.erase_history(project, request))
             removed += delta.forget(path for path, kind in folders.items() if kind == "delta")
     requests.complete(project, request, sum(tables.values()))
     typer.echo(f"Old versions are gone ({removed} files). Request {request.request_id}.")
@@ -147,6 +142,7 @@ def verify(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
         )
         files, traces = scan(folders, values, ducklake.objects(lake) if lake else ())
+        traces += ducklake.traces(lake, values) if lake else []
         left += [f"{trace.path}: {trace.how}" for trace in traces]
         looked = f"{len(values)} values looked for in {files} files"
     if left:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
+from lakebed.erase import postgres
+from lakebed.erase.scan import Trace, in_tables
 from lakebed.errors import LakeLocked, UserError, explain
+from lakebed.keep import keeper_of
 from lakebed.lake import catalogue_file
 from lakebed.project import Lake
 from lakebed.store import is_object_store
@@ -30,8 +35,9 @@ def open_writer(lake: Lake) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     try:
         lake.prepare(connection)
-        path = lake.path.replace("'", "''")
-        connection.execute(f"attach '{path}' as \"{lake.alias}\"")
+        # Its files are where they were put when it was made: a relative path counts from there.
+        options = {name: value for name, value in lake.options.items() if name != "data_path"}
+        replace(lake, options=options).attach(connection)
         connection.execute(f'use "{lake.alias}"')
     except duckdb.Error as error:
         connection.close()
@@ -41,12 +47,23 @@ def open_writer(lake: Lake) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def purge(lake: Lake) -> int:
+def check(lake: Lake) -> None:
+    """Raises UserError when the lake is another process's, or what follows is not permitted."""
+    with open_writer(lake) as connection:
+        if lake.shared:
+            postgres.check(connection, lake)
+
+
+def purge(lake: Lake, begun: datetime) -> int:
     """Leave nothing but the present rows; returns the number of data files removed.
 
-    History before the erasure goes with it: time travel begins anew.
+    History before the erasure goes with it: time travel begins anew. In a shared lake files that
+    no table has are removed if they are older than `begun`, since when nobody began to write rows.
+    Raises UserError while PostgreSQL keeps old rows for somebody.
     """
     with open_writer(lake) as connection:
+        if lake.shared:
+            keeper_of(connection, lake.alias)  # brings back what a killed commit had put aside
         name = "'" + lake.alias.replace("'", "''") + "'"
         for step in (
             f"call ducklake_flush_inlined_data({name})",
@@ -58,9 +75,13 @@ def purge(lake: Lake) -> int:
         removed = connection.execute(
             f"select * from ducklake_cleanup_old_files({name}, cleanup_all => true)"
         ).fetchall()
+        old = "cleanup_all => true"
+        if lake.shared:
+            old = f"older_than => timestamptz '{begun.isoformat()}'"
         removed += connection.execute(
-            f"select * from ducklake_delete_orphaned_files({name}, cleanup_all => true)"
+            f"select * from ducklake_delete_orphaned_files({name}, {old})"
         ).fetchall()
+        _forget_bounds(connection, lake)
         data = data_place(connection, lake)
     if not is_object_store(data):
         _remove_empty_folders(Path(data))
@@ -69,7 +90,27 @@ def purge(lake: Lake) -> int:
             _remove_if_empty(Path(path).parent)
     if file := catalogue_file(lake.path):
         renew(file)
+    else:
+        with open_writer(lake) as connection:
+            postgres.renew(connection, lake)
     return len(removed)
+
+
+def _forget_bounds(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """A table's smallest and largest values only ever grow apart: those of no file are taken away.
+    To DuckLake they are unknown then, which they may be."""
+    catalogue = f'"__ducklake_metadata_{lake.alias}"'
+    for bound in ("min_value", "max_value"):
+        connection.execute(
+            f"""
+            update {catalogue}.ducklake_table_column_stats as held set {bound} = null
+            where {bound} is not null and not exists (
+                select 1 from {catalogue}.ducklake_file_column_stats as file
+                where file.table_id = held.table_id and file.column_id = held.column_id
+                    and file.{bound} = held.{bound}
+            )
+            """
+        )
 
 
 def renew(catalogue: Path) -> None:
@@ -107,6 +148,18 @@ def folders(lake: Lake) -> list[Path]:
     if file := catalogue_file(lake.path):
         found.add(file.parent.resolve())
     return sorted(f for f in found if not any(f != g and f.is_relative_to(g) for g in found))
+
+
+def traces(lake: Lake, values: Sequence[str]) -> list[Trace]:
+    """Traces of any of `values` in a catalogue that is no file."""
+    if not lake.shared:
+        return []
+    with open_writer(lake) as connection:
+        return [
+            Trace(f"PostgreSQL: {name}", "rows")
+            for name, table in postgres.sources(connection, lake)
+            if in_tables([table], values, connection)
+        ]
 
 
 def objects(lake: Lake) -> Iterator[tuple[str, Path]]:

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,10 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
 
 
 def begin(project: Project, request: Request, nothing_runs: bool) -> None:
-    """On Spark nothing else is written until `complete`; `nothing_runs`: what has not ended was
-    killed. Raises UserError while other work goes on, and for what `erase` would refuse: then
-    nothing is touched.
+    """Nothing else is written until `complete`; `nothing_runs`: what has not ended was killed.
+
+    Raises UserError while other work goes on, and for what `erase` would refuse: then nothing is
+    touched.
     """
     erase(project, request, dry_run=True)
     project.operation("begin_erasure", {"run": request.request_id, "nothing_runs": nothing_runs})
@@ -129,20 +131,27 @@ def locations(project: Project, request: Request) -> dict[str, Any]:
 
 @contextmanager
 def streams_held(project: Project, streams: Sequence[str]) -> Iterator[None]:
-    """On Spark no stream takes anything in meanwhile: it keeps its last batch in the lake, and the
-    files that it writes could not be told from those of a writer that died."""
+    """No stream takes anything in meanwhile: files that it writes could not be told from those of a
+    writer that died, and on Spark, where they are `streams`, each keeps its last batch in the
+    lake. On `local` the lake is this process's."""
+    from lakebed.ingest import sink
     from lakebed.project import SparkLake, open_target
-    from lakebed.spark.sink import hold, release
 
     lake = open_target(project.target, project.folder, project.profiles)
-    if not streams or not isinstance(lake, SparkLake):
-        yield
-        return
-    hold(lake, streams)
+    if isinstance(lake, SparkLake):
+        from lakebed.spark import sink as spark
+
+        hold, release = partial(spark.hold, lake, streams), partial(spark.release, lake, streams)
+        held = bool(streams)
+    else:
+        hold, release, held = partial(sink.hold, lake), partial(sink.release, lake), lake.shared
+    if held:
+        hold()
     try:
         yield
     finally:  # killed before that, the same command is run again
-        release(lake, streams)
+        if held:
+            release()
 
 
 def erase_history(project: Project, request: Request) -> dict[str, list[str]]:

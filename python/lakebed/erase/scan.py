@@ -82,7 +82,7 @@ def _traces(path: Path, needles: Sequence[bytes], values: Sequence[str]) -> Iter
         yield "inside gzip"
     if head[:4] == b"Obj\x01" and _in_stream(_avro(path), needles):
         yield "inside Avro"
-    if head[:4] == b"PAR1" and _in_tables([f"read_parquet('{_sql(path)}')"], values):
+    if head[:4] == b"PAR1" and in_tables([f"read_parquet('{_sql(path)}')"], values):
         yield "inside Parquet"
     if head[8:12] == b"DUCK":
         with duckdb.connect() as connection:
@@ -91,15 +91,16 @@ def _traces(path: Path, needles: Sequence[bytes], values: Sequence[str]) -> Iter
                 "select 'looked_at.' || schema_name || '.\"' || table_name || '\"'"
                 " from duckdb_tables() where database_name = 'looked_at'"
             ).fetchall()
-            if _in_tables([row[0] for row in tables], values, connection):
+            if in_tables([row[0] for row in tables], values, connection):
                 yield "inside DuckDB"
 
 
-def _in_tables(
+def in_tables(
     tables: Sequence[str],
     values: Sequence[str],
     connection: duckdb.DuckDBPyConnection | None = None,
 ) -> bool:
+    """Whether any row of any of `tables`, SQL to select from, has any of `values` in it."""
     ask = connection or duckdb.connect()
     condition = " or ".join(["contains(cast(t as varchar), ?)"] * len(values))
     return any(

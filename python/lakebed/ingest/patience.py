@@ -70,6 +70,13 @@ class TryLater(Exception):
         self.after, self.failing = after, failing
 
 
+def held_by_erasure() -> TryLater:
+    """Why a stream may not write."""
+    return TryLater(
+        "`lakebed erase run` holds all streams; it was killed? Run it again", failing=False
+    )
+
+
 @dataclass
 class Patience:
     """Tries again with exponential backoff and jitter, `first` to `most` seconds apart.

@@ -17,11 +17,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from lakebed.erase.postgres import erasing
 from lakebed.erase.suppress import kept, kept_refused
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
-from lakebed.ingest.patience import Patience
+from lakebed.ingest.patience import Patience, held_by_erasure
 from lakebed.ingest.records import Entity, Record, Rejected
 from lakebed.ingest.tables import (
     BRONZE_COLUMNS,
@@ -51,6 +52,9 @@ Moves = Mapping[Place, tuple[int | None, int]]
 
 #: The row of a position table that every transaction updates; its position counts batches.
 FENCE = "*"
+
+#: The state of a fence while no batch is taken in.
+HELD = "held"
 
 #: Bytes of a batch that may be few rows inside DuckLake's catalogue; larger ones are files at once.
 #: On `local` the catalogue is rewritten, and what lies in it decompressed, at each commit.
@@ -177,18 +181,21 @@ class Sink:
         self.faults.reach("committed")
 
     def read_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
-        """All positions, the fence among them."""
+        """All positions, the fence among them. Raises TryLater while an erasure holds streams."""
         found = connection.execute(
-            f"select topic, partition, position from {self.positions_table}"
+            f"select topic, partition, position, state from {self.positions_table}"
         ).fetchall()
-        return {(topic, partition): position for topic, partition, position in found}
+        if any(topic == FENCE and state == HELD for topic, *_, state in found):
+            raise held_by_erasure()
+        return {(topic, partition): position for topic, partition, position, _ in found}
 
     def states(self) -> dict[Place, tuple[int, str]]:
         """Position and state of each place that has a state. Raises duckdb.Error: see Patience."""
         with self.attached() as connection:
             found = connection.execute(
                 f"select topic, partition, position, state from {self.positions_table}"
-                " where state is not null"
+                " where state is not null and topic <> ?",
+                [FENCE],
             ).fetchall()
         return {(topic, part): (position, state) for topic, part, position, state in found}
 
@@ -319,23 +326,59 @@ class Sink:
                         )
             create_table(connection, table, columns)
         with self.transaction(connection):
-            found = columns_of(connection, self.positions_table)
-            if not found:
-                connection.execute(
-                    f"create table {self.positions_table} (topic varchar, partition integer,"
-                    " position bigint, moved_at timestamp, state varchar)"
-                )
-                connection.execute(
-                    f"insert into {self.positions_table} values (?, 0, 0, ?, null)",
-                    [FENCE, utc_now()],
-                )
-            elif "state" not in found:  # of 0.1.0
-                connection.execute(f"alter table {self.positions_table} add column state varchar")
+            self._make_positions(connection)
+        # After its positions are there: an erasure that begins now sees them, and holds the stream.
+        if self.lake.shared and erasing(connection, self.lake):
+            raise held_by_erasure()
+
+    def _make_positions(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = columns_of(connection, self.positions_table)
+        if not found:
+            connection.execute(
+                f"create table {self.positions_table} (topic varchar, partition integer,"
+                " position bigint, moved_at timestamp, state varchar)"
+            )
+            connection.execute(
+                f"insert into {self.positions_table} values (?, 0, 0, ?, null)", [FENCE, utc_now()]
+            )
+        elif "state" not in found:  # of 0.1.0
+            connection.execute(f"alter table {self.positions_table} add column state varchar")
+
+    def move_fence(self, state: str | None) -> None:
+        """Set the fence's state: a transaction that is under way does not see it, and conflicts.
+        Raises duckdb.Error: see Patience."""
+        with self.attached(prepared=False) as connection, self.transaction(connection):
+            self._make_positions(connection)
+            connection.execute(
+                f"update {self.positions_table} set state = ? where topic = ?", [state, FENCE]
+            )
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection, self._attached, self._ready = None, False, False
+
+
+def hold(lake: Lake) -> None:
+    """Let no stream of a shared lake write until `release`: one that is writing finds its fence
+    moved, and waits. Held twice is held once. Raises UserError and LakeLocked."""
+    _move_fences(lake, HELD)
+
+
+def release(lake: Lake) -> None:
+    """The end of `hold`. Raises UserError and LakeLocked."""
+    _move_fences(lake, None)
+
+
+def _move_fences(lake: Lake, state: str | None) -> None:
+    known = (
+        "select table_name from duckdb_tables() where database_name = ? and schema_name = 'ops'"
+        " and starts_with(table_name, 'positions__') order by 1"
+    )
+    with Sink(lake, "", [], Patience(60)) as sink:
+        for (name,) in sink.patience.persist(lambda: sink.query(known, [lake.alias])):
+            sink.stream = name.removeprefix("positions__")
+            sink.patience.persist(lambda: sink.move_fence(state))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from lakebed.erase.suppress import kept, kept_refused
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
-from lakebed.ingest.patience import Patience, TryLater
+from lakebed.ingest.patience import Patience, TryLater, held_by_erasure
 from lakebed.ingest.records import Entity, Record, Rejected
 from lakebed.ingest.sink import FENCE, Fenced, Moves, Place
 from lakebed.ingest.tables import (
@@ -215,9 +215,7 @@ class SparkSink:
             raise Fenced
         last, app = held[FENCE, 0]
         if (app or "").startswith(_HELD):
-            raise TryLater(
-                "`lakebed erase run` holds all streams; it was killed? Run it again", failing=False
-            )
+            raise held_by_erasure()
         return last + 1, app
 
     def _accept_batch(
