@@ -29,7 +29,16 @@
     {%- do lakebed.create_source_circuits() -%}
     {#- dbt rolls back what a hook leaves open. -#}
     {%- do lakebed.commit() -%}
+    {%- if not lakebed.has_hook('settle_positions') -%}
+        {%- do exceptions.warn("Lakebed: on-run-end has no settle_positions(results): on Spark no position is settled, and each build reads all batches again.") -%}
     {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+{#- Whether a hook of the project, or of an installed one, calls a macro. Arguments: macro, its name. -#}
+{% macro has_hook(macro) %}
+    {%- for node in graph.nodes.values() if node.resource_type == 'operation' and macro in node.raw_code -%}{{- return(true) -}}{%- endfor -%}
+    {{- return(false) -}}
 {% endmacro %}
 
 {#- Makes the bronze tables of streams that have not run yet, so that models can read them: those of

@@ -48,6 +48,12 @@ POSITIONS = {
     "on-run-end": ["{{ lakebed.settle_positions(results) }}"],
 }
 
+#: And what `lakebed erase` needs where others write, too.
+AT_WORK = {
+    "on-run-start": ["{{ lakebed.begin_build() }}"],
+    "on-run-end": ["{{ lakebed.end_build() }}"],
+}
+
 #: The same for Spark, where dbt-spark asks macros of its own.
 SPARK_STRATEGIES = ROOT / "macros" / "engine" / "spark_incremental.sql"
 

@@ -13,7 +13,7 @@ import pytest
 import shop
 from broker import Broker
 from fastavro import parse_schema, schemaless_writer
-from harness import DbtProject
+from harness import AT_WORK, DbtProject
 from lakebed.erase.scan import scan
 from lakebed.erase.suppress import _counted
 from lakebed.ingest.patience import Patience, TryLater
@@ -166,7 +166,7 @@ def test_streams_on_spark(
     """The same, with a batch that was taken in and not delivered when its writer was killed."""
     cluster, home = own_cluster, tmp_path / "streams"
     files = {"models/web.yml": SOURCES, "models/one.sql": "select 1 as id"}
-    project = DbtProject(tmp_path / "project", files, cluster=cluster)
+    project = DbtProject(tmp_path / "project", files, config=AT_WORK, cluster=cluster)
     home.mkdir()
     environment = {**cluster.environment, "LAKEBED_TARGET": "spark"}
     for name, value in environment.items():

@@ -214,6 +214,11 @@ def test_refusals(ours: DbtProject, monkeypatch: pytest.MonkeyPatch) -> None:
         ours.run("run-operation", f"lakebed.{name}", "--args", arguments)
 
     before = rows(ours)
+    config = ours.folder / "dbt_project.yml"
+    good = config.read_text("utf-8")
+    config.write_text(good.replace("lakebed.end_build()", "none"), encoding="utf-8")
+    assert "no hook in dbt_project.yml calls lakebed.end_build()" in refused(ours, "run", *WHO)
+    config.write_text(good, encoding="utf-8")
     # A build that runs, or was killed.
     operation("begin_work", "{run: b1, what: dbt build}")
     assert "dbt build (b1) that began at " in refused(ours, "run", *WHO)
