@@ -8,6 +8,11 @@ AWS_ENDPOINT_URL, AWS_REGION, a machine's role. The catalogue stays where it is.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,6 +99,46 @@ def filesystem(place: str) -> tuple[Any, str]:
     parts = urlsplit(endpoint() or "")
     server = {"scheme": parts.scheme, "endpoint_override": parts.netloc} if parts.netloc else {}
     return S3FileSystem(region=region(), **server), place.partition("://")[2]
+
+
+def objects(place: str) -> Iterator[tuple[str, Path]]:
+    """Each object below a place in a store: its name, and a copy of it that goes when the next one
+    is asked for. Old versions that the store itself keeps are not seen. None of a folder."""
+    from pyarrow.fs import FileSelector
+
+    if not is_object_store(place):
+        return
+    files, root = filesystem(place)
+    listed = files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "object"
+        for each in listed:
+            if each.is_file:
+                with files.open_input_stream(each.path) as source, copy.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                yield f"s3://{each.path}", copy
+
+
+def remove_empty_folders(place: str, spare: str | None = None) -> None:
+    """Those below a folder, or a place in a store, where they are objects of no length: partitions
+    are named by values. `spare`: not those whose first name begins with it."""
+    from pyarrow.fs import FileSelector
+
+    files, root = filesystem(place)
+    listed = files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
+    above = [
+        parent for each in listed if each.is_file for parent in PurePosixPath(each.path).parents
+    ]
+    full = {str(parent) for parent in above}
+    for each in sorted(listed, key=lambda each: each.path.count("/"), reverse=True):
+        first = each.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0]
+        if each.is_file or each.path in full or (spare and first.startswith(spare)):
+            continue
+        if is_object_store(place):
+            files.delete_dir(each.path)
+        else:
+            with suppress(OSError):  # somebody has just put a file into it
+                Path(each.path).rmdir()
 
 
 def spark_settings(place: str) -> dict[str, str]:

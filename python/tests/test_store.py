@@ -9,19 +9,21 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 import shop
 import yaml
 from conftest import FAULTS
-from harness import NAME
+from harness import NAME, SPARK_STRATEGIES, DbtProject
 from lakebed.errors import explain
 from lakebed.ingest.patience import PERMANENT, TRANSIENT, classify
 from lakebed.lake import load_extensions
-from lakebed.store import reach
+from lakebed.store import filesystem, objects, reach, remove_empty_folders
 from lakehouse import Lakehouse, TeamLakehouse
 from objects import BUCKET, ObjectStore
+from pyarrow.fs import FileSelector
 from test_webhook import post, serving
 
 PROVES = ["pat-medallion-lakehouse"]
@@ -34,15 +36,15 @@ NO_TESTS = ("--exclude", "resource_type:test", "resource_type:unit_test")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """It runs; and AWS's variables say where, and who we are."""
-    objects = ObjectStore(tmp_path_factory.mktemp("objects"))
-    objects.start()
+    server = ObjectStore(tmp_path_factory.mktemp("objects"))
+    server.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in objects.environment.items():
+            for name, value in server.environment.items():
                 patch.setenv(name, value)
-            yield objects
+            yield server
     finally:
-        objects.kill()
+        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,9 @@ def test_the_rows_of_a_lake_on_a_disk(built: Lakehouse, tmp_path: Path) -> None:
         found.pop("bronze.landing__files")  # when each file was written
     assert there == here
     assert [*built.home.rglob("*.parquet")] == []
-    objects = names(built)
-    assert len([name for name in objects if name.endswith(".parquet")]) > 40
-    assert all(name.startswith(f"{built.env['LAKEBED_STORE']}/files/") for name in objects)
+    made = names(built)
+    assert len([name for name in made if name.endswith(".parquet")]) > 40
+    assert all(name.startswith(f"{built.env['LAKEBED_STORE']}/files/") for name in made)
     assert "household_summary" in built.run("lakebed", "status").stdout
 
 
@@ -177,11 +179,98 @@ def test_nothing_of_an_erased_person_is_left(store: ObjectStore, tmp_path: Path)
     with duckdb.connect() as connection:
         load_extensions(connection)
         reach(connection, where)
-        objects = connection.execute(
+        left = connection.execute(
             "select filename, content from read_blob(?)", [f"{where}/**"]
         ).fetchall()
-    assert len(objects) > 3
-    assert [name for name, content in objects if shop.ADA.encode() in content] == []
+    assert len(left) > 3
+    assert [name for name, content in left if shop.ADA.encode() in content] == []
+
+
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_folders_without_files_go(
+    store: ObjectStore,  # noqa: ARG001
+    tmp_path: Path,
+    where: str,
+) -> None:
+    root = str(tmp_path) if where == "folder" else place()
+    files, path = filesystem(root)
+    for name in ("day=1/shop=2", "day=1/shop=3", "day=2", "_log/day=3"):
+        files.create_dir(f"{path}/{name}", recursive=True)
+    with files.open_output_stream(f"{path}/day=1/shop=3/file") as file:
+        file.write(b"rows")
+
+    def left() -> list[str]:
+        found = files.get_file_info(FileSelector(path, recursive=True))
+        return sorted(each.path.removeprefix(f"{path}/") for each in found)
+
+    remove_empty_folders(root, spare="_")
+    kept = ["day=1", "day=1/shop=3", "day=1/shop=3/file"]
+    assert left() == ["_log", "_log/day=3", *kept]
+    remove_empty_folders(f"{root}/")
+    assert left() == kept
+    remove_empty_folders(f"{root}/nowhere")
+
+
+class SessionProject(DbtProject):
+    """A project whose dbt has Spark in its own process."""
+
+    schema = "main"
+
+    def _profile(self) -> dict[str, Any]:
+        self.parsed = "spark"
+        output = {"type": "spark", "method": "session", "host": "none", "schema": self.schema}
+        return {"target": "spark", "outputs": {"spark": output}}
+
+
+@pytest.mark.soak
+@pytest.mark.spark
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("store", "spark")
+def test_nothing_of_an_erased_person_is_left_on_spark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, environment = place(), shop.environment
+    monkeypatch.setenv("LAKEBED_STORE", where)
+    monkeypatch.setattr(
+        shop, "environment", lambda *given: {**environment(*given), "LAKEBED_STORE": where}
+    )
+    project = shop.project(tmp_path / "shop", kind=SessionProject, small=True)
+    file = project.folder / "dbt_project.yml"
+    config = yaml.safe_load(file.read_text("utf-8"))
+    for kind in ("models", "snapshots"):
+        config[kind]["+file_format"] = "delta"
+    # A folder is named by her: of a partition, which no version has any more.
+    config["models"][NAME] = {"silver_shop__customers": {"+partition_by": ["customer"]}}
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    project.write("macros/spark_incremental.sql", SPARK_STRATEGIES.read_text("utf-8"))
+    shop.fill(project, builds=1)
+
+    def rows() -> dict[str, Any]:
+        orders = "main_silver.silver_shop__orders"
+        sql = f"select count(*) as n, sum(amount) as amount from {orders} union all"
+        sql += f" select count(*), null from {orders} where customer = 'erased'"
+        printed = project.run("show", "--quiet", "--inline", sql, "--output", "json").log
+        shown: dict[str, Any] = json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0]
+        return shown
+
+    before = rows()
+    values = [word for value in shop.IDENTIFYING for word in ("--value", value)]
+    found = shop.erase(project, "verify", "customer", shop.ADA, *values, check=False).stderr
+    assert f"{where}/spark/warehouse/main_snapshots.db/snap_customers/part-" in found
+    assert "_delta_log/00000000000000000000.json: bytes" in found
+    assert f"/silver_shop__customers/customer={shop.ADA}/" in found
+    shop.erase(project, "run", "customer", shop.ADA)
+    done = shop.erase(project, "verify", "customer", shop.ADA, *values).stdout
+    assert "Nothing is left" in done
+    left = {name: copy.read_bytes() for name, copy in objects(where)}
+    assert len(left) > 20
+    assert not [n for n, content in left.items() if shop.ADA in n or shop.ADA.encode() in content]
+    files, root = filesystem(where)
+    listed = files.get_file_info(FileSelector(root, recursive=True))
+    assert not [each.path for each in listed if shop.ADA in each.path]
+    all_orders, erased = before["show"]
+    assert rows()["show"] == [all_orders, {**erased, "n": 31}]
+    project.run("build", env={"LAKEBED_ERASURE_KEY": shop.KEY})
 
 
 def test_what_a_person_reads(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +228,7 @@ def test_what_is_erased_is_erased_in_all_tiers(tmp_path: Path) -> None:
     assert any(folder.is_relative_to(tmp_path / "cold") for folder in before)
     assert scan(before, ["old"])[1]
     lake.project.query("delete from sales where customer in ('old', 'year')")
-    purge(opened)
+    purge(opened, datetime.now(timezone.utc))
     assert scan([tmp_path / "cold", tmp_path / "warm"], ["old", "year"])[1] == []
     assert scan(folders(opened), ["customer=old"])[1] == []
     assert lake.lying() == {"warm": [], "cold": []}  # one with a deleted row was written anew

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,6 +128,7 @@ def verify(
     from lakebed.erase import ducklake
     from lakebed.erase import request as requests
     from lakebed.erase.scan import scan
+    from lakebed.store import is_object_store
 
     project = project_of(target, project_dir, profiles_dir)
     request = requests.prepare(project, subject, _keys(keys, keys_file))
@@ -136,12 +139,13 @@ def verify(
     looked = "no value to look for byte by byte"
     if values:
         lake = _lake(project)
+        stored = _locations(project, request)[0]
         places = {*_folders(lake), *filter(None, [request.landing])}
-        places |= set(_locations(project, request)[0])
+        places |= {Path(table) for table in stored if not is_object_store(table)}
         folders = sorted(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
         )
-        files, traces = scan(folders, values, ducklake.objects(lake) if lake else ())
+        files, traces = scan(folders, values, ducklake.objects(lake) if lake else _objects(stored))
         traces += ducklake.traces(lake, values) if lake else []
         left += [f"{trace.path}: {trace.how}" for trace in traces]
         looked = f"{len(values)} values looked for in {files} files"
@@ -160,8 +164,8 @@ def _lake(project: Project) -> Lake | None:
     return open_lake(project.target, project.folder, project.profiles)
 
 
-def _locations(project: Project, request: Request) -> tuple[dict[Path, str], list[str]]:
-    """On Spark the folders of tables with their formats, and the names of streams; none on DuckDB.
+def _locations(project: Project, request: Request) -> tuple[dict[str, str], list[str]]:
+    """On Spark the places of tables with their formats, and the names of streams; none on DuckDB.
     Raises UserError."""
     from lakebed.erase import delta, iceberg
     from lakebed.erase import request as requests
@@ -170,6 +174,16 @@ def _locations(project: Project, request: Request) -> tuple[dict[Path, str], lis
     found = requests.locations(project, request)
     folders = {of[each["format"]](each["folder"]): each["format"] for each in found["tables"]}
     return folders, found["streams"]
+
+
+def _objects(tables: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """On Spark the objects of the lake, and of tables that are elsewhere in a store."""
+    from lakebed.spark.settings import spark_home, warehouse
+    from lakebed.store import is_object_store, objects
+
+    home = warehouse(spark_home())
+    apart = [table for table in tables if not table.startswith(f"{home}/")]
+    return chain.from_iterable(objects(p) for p in [home, *apart] if is_object_store(p))
 
 
 def _folders(lake: Lake | None) -> list[Path]:

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from pyarrow.fs import FileSelector
+
 from lakebed.errors import UserError
+from lakebed.store import filesystem, remove_empty_folders
 
 _VERSION = re.compile(r"^\.?(\d{20})\.")
 _CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint\.")
 
 
-def folder(location: str) -> Path:
-    """The folder of a table. Raises UserError when its log cannot be cut."""
+def folder(location: str) -> str:
+    """Where a table is, on this machine or in the object store. Raises UserError when its log
+    cannot be cut."""
     url = urlparse(location)
-    found = Path(unquote(url.path))
-    if url.scheme not in ("", "file") or not (found / "_delta_log").is_dir():
+    path = unquote(url.path)
+    found = f"s3://{url.netloc}{path}" if url.scheme in ("s3", "s3a") else path
+    if url.scheme not in ("", "file", "s3", "s3a") or not _names(f"{found}/_delta_log"):
         raise UserError(
-            f"{location} is no folder on this machine, and the old log of a table can be "
-            "removed on a file system only. Nothing was erased."
+            f"{location} is no folder on this machine or in an S3 store, and the old log of a "
+            "table can be removed there only. Nothing was erased."
         )
-    if any((found / "_delta_log").glob("_sidecars/*")):
+    if _names(f"{found}/_delta_log/_sidecars"):
         raise UserError(
             f"{location}: its log has checkpoints of version 2, which erasure cannot cut: set "
             "delta.checkpointPolicy to classic. Nothing was erased."
@@ -34,28 +38,29 @@ def folder(location: str) -> Path:
     return found
 
 
-def forget(tables: Iterable[Path]) -> int:
+def forget(tables: Iterable[str]) -> int:
     """Remove what the log of each table says about versions before its last checkpoint.
 
     Returns the number of files removed.
     """
     removed = 0
-    for folder in tables:
-        log = folder / "_delta_log"
-        checkpoints = [int(m[1]) for path in log.iterdir() if (m := _CHECKPOINT.match(path.name))]
+    for place in tables:
+        files, root = filesystem(place)
+        names = _names(f"{place}/_delta_log")
+        checkpoints = [int(found[1]) for name in names if (found := _CHECKPOINT.match(name))]
         # Oldest first: killed anywhere, what is left is the end of a log.
-        for path in sorted(log.iterdir(), key=lambda path: path.name.lstrip(".")):
-            found = _VERSION.match(path.name)
+        for name in sorted(names, key=lambda name: name.lstrip(".")):
+            found = _VERSION.match(name)
             if found and checkpoints and int(found[1]) < max(checkpoints):
-                path.unlink()
+                files.delete_file(f"{root}/_delta_log/{name}")
                 removed += 1
-        remove_empty(folder)
+        remove_empty_folders(place, spare="_")
     return removed
 
 
-def remove_empty(folder: Path) -> None:
-    """Folders of partitions are named by values."""
-    for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
-        inside = path.relative_to(folder).parts[0]
-        if path.is_dir() and not inside.startswith("_") and not any(path.iterdir()):
-            path.rmdir()
+def _names(place: str) -> list[str]:
+    """Of what is in a folder, or right below a place in the store."""
+    files, root = filesystem(place)
+    return [
+        each.base_name for each in files.get_file_info(FileSelector(root, allow_not_found=True))
+    ]

@@ -8,7 +8,6 @@ be killed and run again.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from lakebed import store
 from lakebed.erase import postgres
 from lakebed.erase.scan import Trace, in_tables
 from lakebed.errors import LakeLocked, UserError, explain
@@ -83,8 +83,7 @@ def purge(lake: Lake, begun: datetime) -> int:
         ).fetchall()
         _forget_bounds(connection, lake)
         data = data_place(connection, lake)
-    if not is_object_store(data):
-        _remove_empty_folders(Path(data))
+    store.remove_empty_folders(data)
     for path, *_ in removed:
         if not is_object_store(path):
             _remove_if_empty(Path(path).parent)
@@ -163,21 +162,10 @@ def traces(lake: Lake, values: Sequence[str]) -> list[Trace]:
 
 
 def objects(lake: Lake) -> Iterator[tuple[str, Path]]:
-    """Each object of a lake in an object store: its name, and a copy of it that goes when the next
-    one is asked for. Old versions that the store itself keeps are not seen."""
+    """Each object of a lake in an object store, with a copy: see `lakebed.store.objects`."""
     with open_writer(lake) as connection:
         place = data_place(connection, lake)
-        if not is_object_store(place):
-            return
-        names = connection.execute("select file from glob(?)", [f"{place}**"]).fetchall()
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "object"
-            for (name,) in names:
-                (content,) = connection.execute(
-                    "select content from read_blob(?)", [name]
-                ).fetchone() or (b"",)
-                copy.write_bytes(content)
-                yield name, copy
+    return store.objects(place)
 
 
 def data_place(connection: duckdb.DuckDBPyConnection, lake: Lake) -> str:
@@ -193,17 +181,8 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
-def _remove_empty_folders(folder: Path) -> None:
-    """Folders of partitions are named by values."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-
-
 def _remove_if_empty(folder: Path) -> None:
-    """And those that hold it: what was in a tier is not below the lake's folder."""
+    """A folder, and those that hold it: what was in a tier is not below the lake's folder."""
     with suppress(OSError):
         while not any(folder.iterdir()):
             folder.rmdir()

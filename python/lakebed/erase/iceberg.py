@@ -10,14 +10,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from lakebed.erase.delta import remove_empty
 from lakebed.errors import UserError
+from lakebed.store import remove_empty_folders
 
 
-def folder(location: str) -> Path:
+def folder(location: str) -> str:
     """The folder of a table. Raises UserError when its files cannot be removed."""
-    found = Path(_path(location))
-    if not (found / "metadata").is_dir():
+    found = _path(location)
+    if not Path(found, "metadata").is_dir():
         raise UserError(
             f"{location} is no folder on this machine, and old files of a table can be removed on "
             "a file system only. Nothing was erased."
@@ -33,7 +33,7 @@ def forget(tables: Mapping[str, Iterable[str]]) -> int:
     """
     removed = 0
     for location, files in tables.items():
-        home = folder(location)
+        home = Path(folder(location))
         kept = {_path(file) for file in files}
         for file in sorted(kept):
             if not (Path(file).is_relative_to(home) and Path(file).is_file()):
@@ -46,7 +46,7 @@ def forget(tables: Mapping[str, Iterable[str]]) -> int:
             if path.is_file() and not _is_kept(path, kept, snapshots):
                 path.unlink()
                 removed += 1
-        remove_empty(home)
+        remove_empty_folders(str(home), spare="_")
     return removed
 
 
