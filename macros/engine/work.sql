@@ -48,7 +48,10 @@
 {#- Whether others may write at the same time. Returns: boolean. -#}
 {% macro writes_beside_others() %}{{- return(adapter.dispatch('writes_beside_others', 'lakebed')()) -}}{% endmacro %}
 {% macro duckdb__writes_beside_others() %}
-    {{- return(run_query('select 1 from ducklake_settings(' ~ lakebed.text_literal(target.database) ~ ") where catalog_type = 'postgres'").rows | length > 0) -}}
+    {#- A project that has its tables in a plain file of DuckDB is one process, too. -#}
+    {%- set database = lakebed.text_literal(target.database) -%}
+    {%- if not run_query('select 1 from duckdb_databases() where database_name = ' ~ database ~ " and type = 'ducklake'").rows -%}{{- return(false) -}}{%- endif -%}
+    {{- return(run_query('select 1 from ducklake_settings(' ~ database ~ ") where catalog_type = 'postgres'").rows | length > 0) -}}
 {% endmacro %}
 {% macro spark__writes_beside_others() %}{{- return(true) -}}{% endmacro %}
 

@@ -9,12 +9,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
+import duckdb
 import pytest
 import shop
 from harness import DbtProject
+from lakebed.erase import ducklake
 from lakebed.erase.scan import Trace, scan
+from lakebed.project import Lake
 
 PROVES = ["pat-gdpr-erase"]
 
@@ -164,6 +168,36 @@ def test_a_file_that_is_hers_alone(ours: DbtProject) -> None:
     ours.run("build", env={"LAKEBED_ERASURE_KEY": shop.KEY})
     ((first, last, count),) = ours.query(lines)
     assert (first, last, count) == (held[0][0], "zzz,z@z,Z,Oslo", held[0][2] + 1)
+
+
+def test_nothing_is_left_of_any_kind_of_column(tmp_path: Path) -> None:
+    """Nested and shredded ones have bounds of their own, partitions are named by values."""
+    lake = Lake(
+        "local", f"ducklake:{tmp_path}/catalog.ducklake", "lakebed", {"data_path": f"{tmp_path}/f/"}
+    )
+    kinds = (
+        "{who} as customer, json_object('who', {who}) as document, [{who}] as texts,"
+        " {{'who': {who}}} as pair, {who}::variant as anything, encode({who}) as raw"
+    )
+    someone = kinds.format(who="'cust-' || i % 5")
+    with duckdb.connect() as connection:
+        lake.prepare(connection)
+        lake.attach(connection)
+        connection.execute(
+            f"use lakebed; create table things as select {someone} from range(0) r(i)"
+        )
+        connection.execute("alter table things set partitioned by (customer)")
+        connection.execute(f"insert into things select {someone} from range(100) as r(i)")
+        for count in (50, 1):  # in a file, and in the catalogue
+            hers = kinds.format(who=f"'{shop.ADA}'")
+            connection.execute(f"insert into things select {hers} from range({count})")
+        connection.execute(f"delete from things where customer = '{shop.ADA}'")
+        others = connection.execute("select * from things order by all").fetchall()
+    assert scan([tmp_path], [shop.ADA])[1]
+    ducklake.purge(lake, datetime.now(timezone.utc))
+    assert scan([tmp_path], [shop.ADA])[1] == []
+    with lake.connect() as connection:
+        assert connection.execute("select * from things order by all").fetchall() == others
 
 
 def test_refusals(ours: DbtProject) -> None:

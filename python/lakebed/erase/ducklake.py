@@ -121,7 +121,12 @@ def renew(catalogue: Path) -> None:
         # Attached for writing, and so locked until the new file stands in its place.
         connection.execute(f"attach '{_quoted(catalogue)}' as old")
         connection.execute("checkpoint old")
-        connection.execute(f"attach '{_quoted(fresh)}' as fresh")
+        # Some types of columns are not in every version; DuckLake chose one that has what it needs.
+        ((version,),) = connection.execute(
+            "select regexp_extract(tags['storage_version'], 'v[0-9.]+') from duckdb_databases()"
+            " where database_name = 'old'"
+        ).fetchall()
+        connection.execute(f"attach '{_quoted(fresh)}' as fresh (storage_version '{version}')")
         connection.execute("copy from database old to fresh")
         connection.execute("detach fresh")
         with fresh.open("rb") as stream:
