@@ -24,6 +24,8 @@
     {%- endfor -%}
     {%- set refused = lakebed.refused_records(plan, keys) -%}
     {%- if refused.rows -%}{%- do counts.update({refused.name: refused.rows}) -%}{%- endif -%}
+    {%- set failures = lakebed.stored_failures(plan, keys) -%}
+    {%- for each in failures if each.rows -%}{%- do counts.update({each.relation.schema ~ '.' ~ each.relation.identifier: each.rows}) -%}{%- endfor -%}
     {%- set exists = load_relation(lakebed.erasures()) is not none -%}
     {%- set hashes = "subject = " ~ lakebed.text_literal(plan.subject) ~ " and subject_hash in ('" ~ plan.hashes | join("', '") ~ "')" -%}
     {%- set known = exists and run_query("select count(*) from " ~ lakebed.erasures() ~ " where " ~ hashes).rows[0][0] | int > 0 -%}
@@ -40,6 +42,7 @@
             {%- do lakebed.erase_from(relation, table, found) -%}
         {%- endfor -%}
         {%- if refused.rows -%}{%- do run_query(refused.delete) -%}{%- endif -%}
+        {%- for each in failures -%}{%- do lakebed.drop_with_files(each.relation) -%}{%- endfor -%}
         {%- do lakebed.know_rewritten_files(plan.files) -%}
         {%- do lakebed.commit() -%}
     {%- endif -%}

@@ -159,6 +159,10 @@ def project(
         refused = text.index("  - name: quarantine_shop__customers")
         orders = text.index("  - name: bronze_shop__orders")
         files["models/shop.yml"] = text[:refused] + text[orders:]
+    files["tests/late_orders.sql"] = (
+        "{{ config(severity='warn', store_failures=true) }}"
+        " select * from {{ ref('silver_shop__orders') }} where order_id > 920"
+    )
     return kind(
         folder,
         files,

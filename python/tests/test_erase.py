@@ -16,7 +16,7 @@ import duckdb
 import pytest
 import shop
 from harness import DbtProject
-from lakebed.erase import ducklake
+from lakebed.erase import ducklake, policy
 from lakebed.erase.scan import Trace, scan
 from lakebed.project import Lake
 
@@ -88,6 +88,30 @@ def totals(project: DbtProject) -> list[tuple[object, ...]]:
     )
 
 
+def test_a_table_of_a_model_is_no_stored_failure() -> None:
+    """Also where a test of its name would be stored in its schema."""
+
+    def node(kind: str, name: str, **more: str) -> dict[str, str]:
+        return {"resource_type": kind, "name": name, "schema": "main", "database": "lake", **more}
+
+    manifest = {
+        "nodes": {
+            "a": node("test", "orders", alias="orders"),
+            "b": node("test", "late_orders_of_the_year", alias="late_orders"),
+            "c": node("model", "orders_v2", alias="Orders"),
+        },
+        "sources": {"d": node("source", "s", identifier="clicks")},
+    }
+    assert policy.tests(manifest) == [
+        {
+            "database": "lake",
+            "schema": "main",
+            "identifiers": ["late_orders", "orders"],
+            "others": ["clicks", "orders"],
+        }
+    ]
+
+
 OTHERS = f"not contains({{column}}, '{shop.ADA}') and not contains({{column}}, 'erased')"
 
 
@@ -100,6 +124,7 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
 
     done = shop.erase(ours, "run", *WHO).stdout
     assert "31  anonymise main.fct_orders" in done
+    assert "10   main_dbt_test__audit.late_orders" in done
     assert traces(ours) == []
     assert rows(ours, OTHERS) == before
     after = rows(ours)
@@ -111,7 +136,7 @@ def test_nothing_is_left_and_nothing_else_changes(ours: DbtProject) -> None:
     receipts = ours.query(
         "select state, row_count, file_count, length(subject_hash) from ops.erasures order by state"
     )
-    assert receipts == [("complete", 101, 5, None), ("started", 101, 5, 64)]
+    assert receipts == [("complete", 111, 5, None), ("started", 111, 5, 64)]
 
     # Without the key of the erasure nothing is read in: she would come back unseen.
     shop.land(

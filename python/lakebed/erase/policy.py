@@ -168,6 +168,28 @@ def declared(manifest: Mapping[str, Any]) -> list[str]:
     )
 
 
+def tests(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where tests store the rows that fail them, if they do: schemas, the names of tables there
+    (`identifiers`), and of other tables there (`others`)."""
+    found: dict[tuple[str, str], list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for node in [*manifest["nodes"].values(), *manifest.get("sources", {}).values()]:
+        name = str(node.get("identifier") or node.get("alias") or node["name"]).lower()
+        if node["resource_type"] == "test":
+            found.setdefault((node["database"] or "", node["schema"]), []).append(name)
+        else:
+            others.setdefault(node["schema"], []).append(name)
+    return [
+        {
+            "database": database,
+            "schema": schema,
+            "identifiers": sorted(names),
+            "others": sorted(others.get(schema, [])),
+        }
+        for (database, schema), names in sorted(found.items())
+    ]
+
+
 def _anonymise(node: Node, subject: str) -> dict[str, Any] | None:
     """What anonymised rows are to have; None when they are deleted."""
     name, tagged, policy = node["name"], _tagged(node, subject), _policy(node, subject)

@@ -34,6 +34,7 @@ class Request:
     is_erased: dict[tuple[str, str], Callable[[str], bool]]
     key_type: str
     declared: list[str]  # sources of dbt, `schema.table`
+    tests: list[dict[str, Any]]
     missing_hook: str | None  # without it builds do not say that they run
 
 
@@ -81,6 +82,7 @@ def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
         tests,
         kind,
         policy.declared(manifest),
+        policy.tests(manifest),
         _missing_hook(manifest),
     )
 
@@ -106,6 +108,7 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
         "file_count": len(request.found),
         "key_type": request.key_type,
         "declared": request.declared,
+        "tests": request.tests,
     }
     printed = project.operation("erase_rows", {"plan": plan, "dry_run": dry_run}, request.keys)
     for file in staged:
