@@ -163,6 +163,25 @@ def test_only_what_reads_new_rows_is_built(clicks: Clicks) -> None:
     assert clicks.project.query(checks) == [(0,)]
 
 
+def test_a_dbt_that_is_killed_is_replaced(clicks: Clicks) -> None:
+    clicks.send("ada", 3)
+    process = clicks.start("--build", "run")
+    try:
+        clicks.wait_for({"ada": 3})
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8")
+        for child in children.split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+        clicks.send("bob", 1)
+        clicks.wait_for({"ada": 3, "bob": 1})
+        process.send_signal(signal.SIGTERM)
+        output = ended(process)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert "The build failed: dbt's process has died" in output
+
+
 def test_a_model_that_fails_stops_no_record(clicks: Clicks) -> None:
     model = clicks.project.folder / "models" / "clicks_by_user.sql"
     good = model.read_text("utf-8")

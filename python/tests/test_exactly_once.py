@@ -100,6 +100,8 @@ class Shop:
             time.sleep(self.dice.uniform(0, 2))
             if builder:
                 os.kill(builder, signal.SIGKILL)
+                time.sleep(self.dice.uniform(2, 10))  # the sidecar goes on with another one
+                sidecar.terminate()
             elif end == "sidecar":
                 sidecar.kill()
             output = sidecar.communicate(timeout=300)[0]

@@ -13,7 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -62,6 +62,10 @@ Rows = Annotated[
 ]
 
 
+class _Died(Exception):
+    """dbt's process has ended without a word."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is built, and when. `command` is dbt's, run or build; `select` its selection, None: all
@@ -98,6 +102,10 @@ class Builder:
     _failed: str | None = field(default=None, init=False)
 
     def __enter__(self) -> Builder:
+        self._start()
+        return self
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
@@ -112,8 +120,10 @@ class Builder:
         )
         self._process.start()
         theirs.close()
-        self._answer()  # UserError now, not after the first batch
-        return self
+        try:
+            self._answer()  # UserError now, not after the first batch
+        except _Died:
+            raise UserError(_DIED) from None
 
     def __exit__(self, *_error: object) -> None:
         self._pipe.close()  # it ends when it reads that
@@ -157,16 +167,18 @@ class Builder:
         self._seen, self._oldest = self.meter.rows.copy(), self.meter.take_oldest()
         self._started = time.monotonic()
         self._busy = True
-        try:
+        with suppress(OSError):  # `_collect` finds that it has died
             # None: what came before this process may not be built, whichever table it is in.
             self._pipe.send(None if self._built is None else list(self._seen - self._built))
-        except OSError:
-            raise UserError(_DIED) from None
 
     def _collect(self) -> None:
         if not (self._busy and self._pipe.poll(0)):
             return
-        error = self._answer()
+        try:
+            error = self._answer()
+        except _Died:
+            error = _DIED
+            self._restart()
         seconds = time.monotonic() - self._started
         self._busy = False
         self._failed = error
@@ -177,12 +189,20 @@ class Builder:
             self.meter.put_oldest(self._oldest)
             self.say(f"The build failed: {error}")
 
+    def _restart(self) -> None:
+        """Another process in the place of one that has died: of a machine without memory, or of
+        DuckDB, which now and then aborts when the catalogue's connection is lost."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._start()
+
     def _answer(self) -> str | None:
-        """None, or why the build failed. Raises UserError when there can be no builds."""
+        """None, or why the build failed. Raises UserError when there can be no builds; _Died."""
         try:
             kind, content = self._pipe.recv()
         except (EOFError, OSError):
-            raise UserError(_DIED) from None
+            raise _Died from None
         if kind == "impossible":
             raise UserError(content)
         return content  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ one batch and released; on `team` writers work side by side.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from lakebed.erase.suppress import kept, kept_refused
 from lakebed.errors import UserError
 from lakebed.ingest.faults import Faults
 from lakebed.ingest.metrics import Meter
-from lakebed.ingest.patience import Patience, held_by_erasure
+from lakebed.ingest.patience import AMBIGUOUS, Patience, classify, held_by_erasure
 from lakebed.ingest.records import Entity, Record, Rejected
 from lakebed.ingest.tables import (
     BRONZE_COLUMNS,
@@ -272,9 +273,9 @@ class Sink:
                 self._prepare(connection)
                 self._ready = True
             yield connection
-        except duckdb.Error:
+        except duckdb.Error as error:
             # The connection may be unusable after an error of the catalogue: take a new one.
-            self._close()
+            self._abandon() if classify(error) == AMBIGUOUS else self._close()
             raise
         finally:
             if outermost and self._attached and not self.lake.shared:
@@ -299,7 +300,7 @@ class Sink:
         try:
             connection.execute("rollback")
         except duckdb.Error:
-            self._close()
+            self._abandon()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
@@ -352,6 +353,15 @@ class Sink:
             connection.execute(
                 f"update {self.positions_table} set state = ? where topic = ?", [state, FENCE]
             )
+
+    def _abandon(self) -> None:
+        """Leave a connection whose catalogue was lost to itself, also when the process ends: to
+        destroy a transaction that cannot be rolled back aborts the process now and then (seen with
+        DuckDB 1.5.5). One is left for each time that the catalogue goes away."""
+        if self._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection = None
+        self._close()
 
     def _close(self) -> None:
         if self._connection is not None:
