@@ -275,7 +275,10 @@ class Sink:
             yield connection
         except duckdb.Error as error:
             # The connection may be unusable after an error of the catalogue: take a new one.
-            self._abandon() if classify(error) == AMBIGUOUS else self._close()
+            if classify(error) == AMBIGUOUS:
+                self._abandon()
+            else:
+                self._close()
             raise
         finally:
             if outermost and self._attached and not self.lake.shared:
