@@ -27,9 +27,13 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- An erasure begins. Refuses while other work has not ended.
+{#- An erasure begins. Refuses while other work has not ended, and in a project whose builds do not say that
+    they run.
     Arguments: run, the request's name; nothing_runs: whatever has not ended was killed. -#}
 {% macro begin_erasure(run, nothing_runs=false) %}
+    {%- for macro in ['begin_build', 'end_build'] if not lakebed.has_hook(macro) -%}
+        {{ exceptions.raise_compiler_error("Lakebed: no hook in dbt_project.yml calls lakebed." ~ macro ~ "(): a build that runs meanwhile would bring rows back, unseen (README, 'Use only the macros'). Nothing was erased.") }}
+    {%- endfor -%}
     {%- set text = lakebed.text_literal -%}
     {%- do lakebed.create_work_in_progress() -%}
     {%- if nothing_runs -%}{%- do lakebed.change_work('delete from ' ~ lakebed.work_in_progress() ~ " where what <> 'erasure'") -%}{%- endif -%}

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import warm
@@ -181,6 +184,17 @@ def project(
             "models/bronze/landing/bronze_landing__files.py",
         ),
     )
+
+
+@contextmanager
+def restored(shop: DbtProject) -> Iterator[DbtProject]:
+    """A shop that is as before afterwards, in its own place: the manifest knows the paths of its
+    files."""
+    kept = shop.folder.with_name("kept")
+    shutil.copytree(shop.folder, kept, symlinks=True)
+    yield shop
+    shutil.rmtree(shop.folder)
+    kept.rename(shop.folder)
 
 
 def ops_schema(shop: DbtProject) -> str:

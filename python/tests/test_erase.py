@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -49,12 +48,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> DbtProject:
 
 @pytest.fixture
 def ours(filled: DbtProject) -> Iterator[DbtProject]:
-    """The shop in its own place: the manifest knows the paths of its files."""
-    kept = filled.folder.with_name("kept")
-    shutil.copytree(filled.folder, kept, symlinks=True)
-    yield filled
-    shutil.rmtree(filled.folder)
-    kept.rename(filled.folder)
+    with shop.restored(filled):
+        yield filled
 
 
 def rows(project: DbtProject, where: str = "true") -> dict[str, list[str]]:

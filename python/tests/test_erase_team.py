@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -78,12 +77,8 @@ def filled(
 
 @pytest.fixture
 def ours(filled: DbtProject) -> Iterator[DbtProject]:
-    """The shop in its own place: the manifest knows the paths of its files."""
-    kept = filled.folder.with_name("kept")
-    shutil.copytree(filled.folder, kept, symlinks=True)
-    yield filled
-    shutil.rmtree(filled.folder)
-    kept.rename(filled.folder)
+    with shop.restored(filled):
+        yield filled
     ask("drop database lake with (force)", "postgres")
     ask("create database lake template kept", "postgres")
 

@@ -35,7 +35,6 @@ class Request:
     key_type: str
     declared: list[str]  # sources of dbt, `schema.table`
     tests: list[dict[str, Any]]
-    missing_hook: str | None  # without it builds do not say that they run
 
 
 def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
@@ -83,7 +82,6 @@ def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
         kind,
         policy.declared(manifest),
         policy.tests(manifest),
-        _missing_hook(manifest),
     )
 
 
@@ -122,12 +120,6 @@ def begin(project: Project, request: Request, nothing_runs: bool) -> None:
     Raises UserError while other work goes on, and for what `erase` would refuse: then nothing is
     touched.
     """
-    if request.missing_hook:
-        raise UserError(
-            f"no hook in dbt_project.yml calls lakebed.{request.missing_hook}(): a build that runs "
-            "meanwhile would bring rows back, unseen (README, 'Use the macros only'). Nothing was "
-            "erased."
-        )
     erase(project, request, dry_run=True)
     project.operation("begin_erasure", {"run": request.request_id, "nothing_runs": nothing_runs})
 
@@ -189,12 +181,6 @@ def complete(project: Project, request: Request, rows: int) -> None:
             "file_count": len(request.found),
         },
     )
-
-
-def _missing_hook(manifest: dict[str, Any]) -> str | None:
-    hooks = [n["raw_code"] for n in manifest["nodes"].values() if n["resource_type"] == "operation"]
-    wanted = ("begin_build", "end_build")
-    return next((name for name in wanted if not any(name in hook for hook in hooks)), None)
 
 
 def _kinds(table: policy.TablePlan) -> set[str]:
