@@ -62,7 +62,7 @@ coverage: $(VENV)/ok  ## Write docs/patterns.md
 	lakebed coverage
 
 unit: $(VENV)/ok
-	pytest -m 'not soak' -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations 20
+	pytest -m 'not soak' -n $(JOBS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 --durations 20
 
 soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
 	pytest -m soak
