@@ -11,11 +11,14 @@
 select candidate.*
 from {{ relation }} as candidate
 {%- if is_incremental() %}
-left join {{ this }} as held
-    on {% for key in keys %}candidate.{{ key }} = held.{{ key }}{{ " and " if not loop.last }}{% endfor %}
+left join (
+    select {{ keys | join(', ') }} from {{ this }}
     {%- if event_time %}
-    and held.{{ event_time }} >= (select min({{ event_time }}) from {{ relation }})
+    {#- Not in the join's condition, where Spark takes no value of a relation that is computed once. #}
+    where {{ event_time }} >= (select min({{ event_time }}) from {{ relation }})
     {%- endif %}
+) as held
+    on {% for key in keys %}candidate.{{ key }} = held.{{ key }}{{ " and " if not loop.last }}{% endfor %}
 where held.{{ keys[0] }} is null
 {%- endif %}
 {% endmacro %}
