@@ -101,22 +101,30 @@ def filesystem(place: str) -> tuple[Any, str]:
     return S3FileSystem(region=region(), **server), place.partition("://")[2]
 
 
-def objects(place: str) -> Iterator[tuple[str, Path]]:
-    """Each object below a place in a store: its name, and a copy of it that goes when the next one
-    is asked for. Old versions that the store itself keeps are not seen. None of a folder."""
+def files_below(place: str) -> list[str]:
+    """The files below a folder, not through links, or the objects below a place in a store."""
     from pyarrow.fs import FileSelector
 
     if not is_object_store(place):
-        return
+        return sorted(str(path) for path in Path(place).rglob("*") if path.is_file())
     files, root = filesystem(place)
     listed = files.get_file_info(FileSelector(root, recursive=True, allow_not_found=True))
+    return sorted(f"s3://{each.path}" for each in listed if each.is_file)
+
+
+def objects(place: str) -> Iterator[tuple[str, Path]]:
+    """Each object below a place in a store: its name, and a copy of it that goes when the next one
+    is asked for. Old versions that the store itself keeps are not seen. None of a folder."""
+    if not is_object_store(place):
+        return
+    files, _ = filesystem(place)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "object"
-        for each in listed:
-            if each.is_file:
-                with files.open_input_stream(each.path) as source, copy.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-                yield f"s3://{each.path}", copy
+        for name in files_below(place):
+            path = name.removeprefix("s3://")
+            with files.open_input_stream(path) as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            yield name, copy
 
 
 def remove_empty_folders(place: str, spare: str | None = None) -> None:

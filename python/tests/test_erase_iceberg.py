@@ -59,6 +59,6 @@ def test_a_file_by_another_name_is_not_taken_for_nobodys(table: Path, tmp_path: 
 
 def test_a_table_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder on this machine"):
-        folder("s3://bucket/table")
+        folder("hdfs://server/table")
     with pytest.raises(UserError, match="no folder on this machine"):
         folder(str(tmp_path))

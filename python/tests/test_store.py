@@ -226,19 +226,20 @@ class SessionProject(DbtProject):
 @pytest.mark.spark
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("store", "spark")
+@pytest.mark.parametrize("table_format", ["delta", "iceberg"])
 def test_nothing_of_an_erased_person_is_left_on_spark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_format: str
 ) -> None:
     where, environment = place(), shop.environment
-    monkeypatch.setenv("LAKEBED_STORE", where)
-    monkeypatch.setattr(
-        shop, "environment", lambda *given: {**environment(*given), "LAKEBED_STORE": where}
-    )
+    settings = {"LAKEBED_STORE": where, "LAKEBED_TABLE_FORMAT": table_format}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(shop, "environment", lambda *given: {**environment(*given), **settings})
     project = shop.project(tmp_path / "shop", kind=SessionProject, small=True)
     file = project.folder / "dbt_project.yml"
     config = yaml.safe_load(file.read_text("utf-8"))
     for kind in ("models", "snapshots"):
-        config[kind]["+file_format"] = "delta"
+        config[kind]["+file_format"] = table_format
     # A folder is named by her: of a partition, which no version has any more.
     config["models"][NAME] = {"silver_shop__customers": {"+partition_by": ["customer"]}}
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -256,9 +257,13 @@ def test_nothing_of_an_erased_person_is_left_on_spark(
     before = rows()
     values = [word for value in shop.IDENTIFYING for word in ("--value", value)]
     found = shop.erase(project, "verify", "customer", shop.ADA, *values, check=False).stderr
-    assert f"{where}/spark/warehouse/main_snapshots.db/snap_customers/part-" in found
-    assert "_delta_log/00000000000000000000.json: bytes" in found
-    assert f"/silver_shop__customers/customer={shop.ADA}/" in found
+    part, log = {
+        "delta": ("/part-", "_delta_log/00000000000000000000.json: bytes"),
+        "iceberg": ("/data/", "inside Avro"),
+    }[table_format]
+    assert f"{where}/spark/warehouse/main_snapshots.db/snap_customers{part}" in found
+    assert log in found
+    assert f"/customer={shop.ADA}/" in found
     shop.erase(project, "run", "customer", shop.ADA)
     done = shop.erase(project, "verify", "customer", shop.ADA, *values).stdout
     assert "Nothing is left" in done

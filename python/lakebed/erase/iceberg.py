@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 
 from lakebed.errors import UserError
-from lakebed.store import remove_empty_folders
+from lakebed.store import files_below, filesystem, remove_empty_folders
 
 
 def folder(location: str) -> str:
-    """The folder of a table. Raises UserError when its files cannot be removed."""
-    found = _path(location)
-    if not Path(found, "metadata").is_dir():
+    """Where a table is, on this machine or in the object store. Raises UserError when its files
+    cannot be removed."""
+    found = _place(location)
+    # Of the file systems that Spark reaches these two are reached here.
+    within_reach = "://" not in found or found.startswith("s3://")
+    if not (within_reach and files_below(f"{found}/metadata")):
         raise UserError(
-            f"{location} is no folder on this machine, and old files of a table can be removed on "
-            "a file system only. Nothing was erased."
+            f"{location} is no folder on this machine or in an S3 store, and old files of a table "
+            "can be removed there only. Nothing was erased."
         )
     return found
 
@@ -33,35 +35,36 @@ def forget(tables: Mapping[str, Iterable[str]]) -> int:
     """
     removed = 0
     for location, files in tables.items():
-        home = Path(folder(location))
-        kept = {_path(file) for file in files}
-        for file in sorted(kept):
-            if not (Path(file).is_relative_to(home) and Path(file).is_file()):
-                raise UserError(
-                    f"{file} is a file of the table in {home} and not in that folder: its old "
-                    "files are left, and the request is not complete."
-                )
+        home = folder(location)
+        kept, there = {_place(file) for file in files}, files_below(home)
+        if elsewhere := sorted(kept.difference(there)):
+            raise UserError(
+                f"{elsewhere[0]} is a file of the table in {home} and not in that folder: its old "
+                "files are left, and the request is not complete."
+            )
         snapshots = {m[1] for file in kept if (m := re.search(r"/snap-(\d+)-[^/]*$", file))}
-        for path in sorted(home.rglob("*")):
-            if path.is_file() and not _is_kept(path, kept, snapshots):
-                path.unlink()
+        for file in there:
+            if not _is_kept(file, kept, snapshots):
+                holder, path = filesystem(file)
+                holder.delete_file(path)
                 removed += 1
-        remove_empty_folders(str(home), spare="_")
+        remove_empty_folders(home, spare="_")
     return removed
 
 
-def _is_kept(path: Path, kept: Collection[str], snapshots: Collection[str]) -> bool:
+def _is_kept(file: str, kept: Collection[str], snapshots: Collection[str]) -> bool:
     """Whether it is one of the table's files, or its checksum; statistics have the snapshot's name,
     and a catalogue without a server its own note of the newest version."""
-    if path.suffix == ".crc":
-        path = path.with_name(path.name[1:].removesuffix(".crc"))
+    place, _, name = file.rpartition("/")
+    if name.endswith(".crc"):
+        name = name[1:].removesuffix(".crc")
     return (
-        str(path) in kept
-        or path.name == "version-hint.text"
-        or any(each in path.name for each in snapshots)
+        f"{place}/{name}" in kept
+        or name == "version-hint.text"
+        or any(each in name for each in snapshots)
     )
 
 
-def _path(location: str) -> str:
+def _place(location: str) -> str:
     """Of a URI of Hadoop, which writes a path as it is: %20 is the name's own."""
-    return re.sub(r"^file:/+", "/", location)
+    return re.sub(r"^s3a:", "s3:", re.sub(r"^file:/+", "/", location)).rstrip("/")
