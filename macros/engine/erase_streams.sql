@@ -1,5 +1,5 @@
 {#- What `lakebed stream` and its like took in: their bronze tables are sources of dbt, and what they refused
-    is in ops.dlq. (On Spark streams write to Delta only.) -#}
+    is in ops.dlq. -#}
 
 {#- The refused records that name a subject in any part, whatever they were meant for; a policy could say
     nothing else about what cannot be read. Refuses a stream's table that is no source and names a

@@ -10,7 +10,7 @@
 {% macro checked_records(bronze, silver, where=none) %}
 {%- set spec = lakebed.model_spec(silver) %}
 {%- set columns = spec.columns %}
-{%- set kept = ['_source', '_topic', '_partition', '_offset', '_key', '_record', '_sent_at', '_batch_id', 'ingested_at'] %}
+{%- set kept = ['_source', '_topic', '_topic_partition', '_offset', '_key', '_record', '_sent_at', '_batch_id', 'ingested_at'] %}
 {%- set problems = [] %}
 with texts as (
     select

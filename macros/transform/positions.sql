@@ -50,15 +50,12 @@
     {%- set text = dbt.type_string() -%}
     {%- set ns = namespace(made=false) -%}
     {%- for source in graph.sources.values() if source.config.get('meta', {}).get('stream') -%}
-        {%- if lakebed.table_format() == 'iceberg' -%}
-            {{ exceptions.raise_compiler_error("Lakebed: " ~ source.schema ~ "." ~ source.identifier ~ ", which a stream writes, cannot be an Iceberg table: Iceberg keeps the name _partition for itself. Use Delta (LAKEBED_TABLE_FORMAT=delta) for what streams write.") }}
-        {%- endif -%}
         {%- if not adapter.get_relation(source.database, source.schema, source.identifier) -%}
             {%- set table = api.Relation.create(database=source.database, schema=source.schema, identifier=source.identifier) -%}
             {%- do adapter.create_schema(table.without_identifier()) -%}
             {%- do run_query(
                 'create table if not exists ' ~ table ~ ' ('
-                ~ '_source ' ~ text ~ ', _topic ' ~ text ~ ', _partition int, _offset bigint, _key ' ~ text ~ ', _record ' ~ text
+                ~ '_source ' ~ text ~ ', _topic ' ~ text ~ ', _topic_partition int, _offset bigint, _key ' ~ text ~ ', _record ' ~ text
                 ~ ', _headers ' ~ text ~ ', _sent_at timestamp, _batch_id bigint, ingested_at timestamp'
                 ~ (', _raw binary, _schema_id ' ~ text if source.config.meta.stream in ['avro', 'protobuf'] else '') ~ ')' ~ lakebed.using_format()
             ) -%}

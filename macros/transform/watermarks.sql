@@ -41,7 +41,7 @@
     its partition's log: the same however the rows were split into batches and builds, so that
     being late is, too. For a model with `advance_watermark()`, before it deduplicates.
     Arguments: relation, the model's new rows (a relation or the name of a CTE), valid ones only: one
-    clock that is years ahead would make all others late; with _topic, _partition, _offset, _batch_id.
+    clock that is years ahead would make all others late; with _topic, _topic_partition, _offset, _batch_id.
     Returns: a select of it and _seen_until. Engines: DuckDB, Spark.
     Example: {{ lakebed.with_seen_until('valid') }} -#}
 {% macro with_seen_until(relation) %}
@@ -50,7 +50,7 @@ select
     new_row.*,
     greatest(
         max(new_row.{{ spec.column }}) over (
-            partition by new_row._topic, new_row._partition
+            partition by new_row._topic, new_row._topic_partition
             order by new_row._batch_id, new_row._offset
             rows between unbounded preceding and 1 preceding
         ),
@@ -169,7 +169,7 @@ when not matched then insert (model, source, source_partition, seen_until, water
 
 {% macro source_partition(alias=none) -%}
     {%- set of = alias ~ '.' if alias else '' -%}
-    concat({{ of }}_topic, '/', cast({{ of }}_partition as {{ dbt.type_string() }}))
+    concat({{ of }}_topic, '/', cast({{ of }}_topic_partition as {{ dbt.type_string() }}))
 {%- endmacro %}
 
 {% macro watermark_batch() -%}

@@ -193,7 +193,7 @@ def throughput(home: Path, broker: Broker) -> list[Variant]:
     found = {name: spent(way) for name, way in ways.items()}
     with lake(ours).connect() as connection:
         assert connection.execute(
-            "select count(*), count(distinct (_partition, _offset)) from bronze.web__clicks"
+            "select count(*), count(distinct (_topic_partition, _offset)) from bronze.web__clicks"
         ).fetchall() == [(RECORDS, RECORDS)]
     base = found["lakebed stream, exactly once"][0]
     return [

@@ -156,11 +156,18 @@ def lake(request: pytest.FixtureRequest) -> Cluster | None:
     return None if request.param == "duckdb" else request.getfixturevalue(fixtures[request.param])
 
 
+@pytest.fixture(scope="module", params=["delta", "iceberg"])
+def spark_lake(request: pytest.FixtureRequest) -> Cluster:
+    """Each table format of Spark in turn."""
+    fixtures = {"delta": "cluster", "iceberg": "iceberg_cluster"}
+    return request.getfixturevalue(fixtures[request.param])
+
+
 #: What takes long to start is started once: the tests that use it run in one process, in this
 #: order, the longest first, since that is when the others have most to do beside it.
 SHARED: dict[str, set[str]] = {
     "parity": {"both"},
-    "spark": {"cluster", "engine", "lake"},
+    "spark": {"cluster", "engine", "lake", "spark_lake"},
     "iceberg": {"iceberg_cluster"},
     "test_saas": set(),  # it takes long by itself
     "retail": {"whole_year", "clean", "faulty"},

@@ -67,7 +67,9 @@ class Stream:
     def sent(self) -> list[tuple[str, int, int]]:
         """Topic, partition, offset of all that is in bronze and in the DLQ, in order."""
         tables = {t if isinstance(t, str) else t["table"] for t in self.topics.values()}
-        parts = [f"select _topic, _partition, _offset from bronze.{table}" for table in tables]
+        parts = [
+            f"select _topic, _topic_partition, _offset from bronze.{table}" for table in tables
+        ]
         parts.append("select topic, partition, position from ops.dlq")
         return self.lakehouse.query(f"select * from ({' union all '.join(parts)}) order by all")
 
@@ -75,7 +77,7 @@ class Stream:
         """The same with a checksum of each key and value, of the bytes as they came."""
         tables = {t if isinstance(t, str) else t["table"] for t in self.topics.values()}
         parts = [
-            f"select _topic, _partition, _offset, _key, _record from bronze.{table}"
+            f"select _topic, _topic_partition, _offset, _key, _record from bronze.{table}"
             for table in tables
         ]
         parts.append("select topic, partition, position, record_key, record_value from ops.dlq")

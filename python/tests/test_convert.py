@@ -151,6 +151,7 @@ class Readers:
 
 
 @pytest.mark.soak_on("iceberg")  # whose own way is in the test of kills
+@pytest.mark.soak_on("delta")  # whose own way is in test_from_ducklake_to_spark
 def test_a_whole_life(conversion: Conversion) -> None:
     """From the files to the table, back, forth for good: every row that anybody wrote is there,
     and a reader sees just that, at each moment."""
@@ -173,8 +174,7 @@ def test_a_whole_life(conversion: Conversion) -> None:
         assert readers.errors == []
         assert len(readers.seen) > 20
         assert set(readers.seen) <= totals
-        if c.format != "iceberg":  # of which a session keeps what it read for half a minute
-            assert readers.seen[-1] == total(expected)
+        assert readers.seen[-1] == total(expected)
 
 
 def total(ids: Ids) -> tuple[int, int]:
@@ -283,6 +283,7 @@ def test_readers_of_a_shared_lake_see_no_gap(team: TeamLakehouse) -> None:
 
 
 @pytest.mark.soak_on("iceberg")
+@pytest.mark.soak_on("delta")
 def test_what_is_not_the_same_is_found(conversion: Conversion) -> None:
     """A copy that lost a row or has another value, files that changed: nobody is shown that."""
     c = conversion

@@ -150,11 +150,15 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     assert len(contents(lakehouse.query)[0]) == len(twice[0])
 
 
-@pytest.fixture
-def own_cluster(spark: None, tmp_path: Path) -> Iterator[Cluster]:  # noqa: ARG001
+@pytest.fixture(params=["delta", pytest.param("iceberg", marks=pytest.mark.soak)])
+def own_cluster(
+    spark: None,  # noqa: ARG001
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Iterator[Cluster]:
     """An erasure looks at all streams of a lake: not of one that others write to."""
     thrift, connect = free_ports(2)
-    yield up(tmp_path / "cluster", 0, thrift, connect, "delta")
+    yield up(tmp_path / "cluster", 0, thrift, connect, request.param)
     down(tmp_path / "cluster")
 
 

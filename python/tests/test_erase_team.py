@@ -168,7 +168,7 @@ def test_a_stream_beside_it(
     held: list[str] = []
 
     def write(name: str) -> None:
-        patience = Patience(120, say=held.append)
+        patience = Patience(600, say=held.append)  # on a busy machine an erasure takes minutes
         with Sink(lake_of(ours), name, [entity], patience) as sink:
             at = 0
             while not stop.is_set():

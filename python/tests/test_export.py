@@ -53,6 +53,7 @@ def project(lake: Cluster | None, tmp_path_factory: pytest.TempPathFactory) -> I
     return made
 
 
+@pytest.mark.soak_on("iceberg")
 def test_what_is_exported_comes_back(project: DbtProject, tmp_path: Path) -> None:
     table, folder = f"{project.schema}.things", tmp_path / "made" / "things"
     said = lakebed(project, "export", table, str(folder)).stdout

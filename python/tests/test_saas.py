@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -52,8 +53,8 @@ KEYS = {
 
 #: Of bronze, as `lakebed capture` makes it.
 SCHEMA = (
-    "_source string, _topic string, _partition int, _offset bigint, _key string, _record string,"
-    " _headers string, _sent_at timestamp, _batch_id bigint, ingested_at timestamp"
+    "_source string, _topic string, _topic_partition int, _offset bigint, _key string,"
+    " _record string, _headers string, _sent_at timestamp, _batch_id bigint, ingested_at timestamp"
 )
 
 
@@ -335,12 +336,15 @@ def test_a_user_is_erased_for_good(business: Business) -> None:
 
 @pytest.mark.spark
 @pytest.mark.usefixtures("spark")
-def test_spark_has_the_same_rows(business: Business, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("table_format", ["delta", pytest.param("iceberg", marks=LONG)])
+def test_spark_has_the_same_rows(
+    business: Business, request: pytest.FixtureRequest, table_format: str
+) -> None:
     """Bronze is handed over, in the soak in two deliveries; Spark builds the rest of it."""
     lakehouse = business.lakehouse
     home = lakehouse.home / "lake" / "spark"
     thrift, connect = free_ports(2)
-    cluster = up(home, 0, thrift, connect, "delta")
+    cluster = up(home, 0, thrift, connect, table_format)
     try:
         lakehouse.env.update(cluster.environment)
         tables = [
@@ -361,7 +365,9 @@ def test_spark_has_the_same_rows(business: Business, request: pytest.FixtureRequ
                     rows = lake.sql(f"from bronze.{table} where {batches}").to_arrow_table()
                     if rows.num_rows:
                         frame = spark.createDataFrame(rows.to_pandas(), schema=SCHEMA)
-                        frame.write.format("delta").mode("append").saveAsTable(f"bronze.{table}")
+                        frame.write.format(table_format).mode("append").saveAsTable(
+                            f"bronze.{table}"
+                        )
             lakehouse.dbt(*build, "--target", "spark")
         tables_compared, found = compare(lakehouse.home / "lake")
         # What streams keep about themselves is DuckLake's.
@@ -369,3 +375,4 @@ def test_spark_has_the_same_rows(business: Business, request: pytest.FixtureRequ
         assert tables_compared > 20
     finally:
         down(home)
+        shutil.rmtree(home)

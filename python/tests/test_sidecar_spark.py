@@ -67,24 +67,25 @@ def hooks() -> dict[str, Any]:
 
 
 @pytest.fixture
-def target(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> SparkLake:
-    """The cluster's lake, for sinks in this process."""
-    for name, value in cluster.environment.items():
+def target(spark_lake: Cluster, monkeypatch: pytest.MonkeyPatch) -> SparkLake:
+    """The lake, for sinks in this process."""
+    for name, value in spark_lake.environment.items():
         monkeypatch.setenv(name, value)
     return SparkLake("spark", {"type": "spark", "method": "thrift"})
 
 
-def test_webhooks_and_what_was_refused(tmp_path: Path, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_webhooks_and_what_was_refused(tmp_path: Path, spark_lake: Cluster) -> None:
     settings = hooks()
     name, orders = settings["name"], settings["endpoints"]["orders"]
     table = orders["table"]
-    lakehouse = on_spark(tmp_path, cluster)
+    lakehouse = on_spark(tmp_path, spark_lake)
     with serving(lakehouse, **settings) as (server, client):
         client.timeout = 120
         body = json.dumps({"id": 1, "text": "é漢"})
         assert post(client, "m1", body).json() == {"status": "stored"}
         stored = f"select _key, _record, _offset from bronze.{table} order by _offset"
-        assert ask(cluster, stored) == [("m1", body, 0)]  # an answer of 2xx: it is there
+        assert ask(spark_lake, stored) == [("m1", body, 0)]  # an answer of 2xx: it is there
         assert post(client, "m1", body).json() == {"status": "duplicate"}
         with ThreadPoolExecutor(4) as pool:
             same = list(pool.map(lambda _: post(client, "m2", body).json()["status"], range(4)))
@@ -100,7 +101,7 @@ def test_webhooks_and_what_was_refused(tmp_path: Path, cluster: Cluster) -> None
             post(client, "m5", body)
         server.start()
         assert post(client, "m5", body).json() == {"status": "duplicate"}
-        assert [row[0] for row in ask(cluster, stored)] == ["m1", "m2", "m5"]
+        assert [row[0] for row in ask(spark_lake, stored)] == ["m1", "m2", "m5"]
 
     # The DLQ, while nobody listens.
     listed = lakebed(lakehouse, "dlq", "list", "--stream", name)
@@ -117,27 +118,27 @@ def test_webhooks_and_what_was_refused(tmp_path: Path, cluster: Cluster) -> None
     died = lakehouse.run(*command, "--fail-at", "positions-moved", check=False)
     assert died.returncode == -signal.SIGKILL
     assert "0 delivered, 1 refused again." in lakebed(lakehouse, *command[1:])
-    assert ("m3", '{"no": 3}', 2) in ask(cluster, stored)
+    assert ("m3", '{"no": 3}', 2) in ask(spark_lake, stored)
     assert "1 discarded." in lakebed(lakehouse, "dlq", "discard", broken)
     found = ask(
-        cluster,
+        spark_lake,
         "select status, attempts, resolved_at is not null from ops.dlq"
         f" where stream = '{name}' order by position",
     )
     assert found == [("replayed", 2, True), ("discarded", 3, True)]
     # What reads batches after its position finds it.
-    batches = ask(cluster, f"select _key, _batch_id from bronze.{table} order by _batch_id desc")
+    batches = ask(spark_lake, f"select _key, _batch_id from bronze.{table} order by _batch_id desc")
     assert batches[0][0] == "m3"
     assert batches[0][1] > batches[1][1]
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("point", POINTS)
-def test_a_replay_is_killed_anywhere(tmp_path: Path, cluster: Cluster, point: str) -> None:
+def test_a_replay_is_killed_anywhere(tmp_path: Path, spark_lake: Cluster, point: str) -> None:
     settings = hooks()
     name, orders = settings["name"], settings["endpoints"]["orders"]
     table = orders["table"]
-    lakehouse = on_spark(tmp_path, cluster)
+    lakehouse = on_spark(tmp_path, spark_lake)
     with serving(lakehouse, **settings) as (_, client):
         client.timeout = 120
         for number in range(5):
@@ -148,12 +149,13 @@ def test_a_replay_is_killed_anywhere(tmp_path: Path, cluster: Cluster, point: st
     command = ("lakebed", "dlq", "replay", str(fixed), "--fail-at", point)
     lakehouse.run(*command, check=False)
     lakebed(lakehouse, "dlq", "replay", str(fixed))
-    keys = ask(cluster, f"select _key from bronze.{table} order by 1")
+    keys = ask(spark_lake, f"select _key from bronze.{table} order by 1")
     assert keys == [(f"m{number}",) for number in range(5)]
-    states = ask(cluster, f"select status, attempts from ops.dlq where stream = '{name}'")
+    states = ask(spark_lake, f"select status, attempts from ops.dlq where stream = '{name}'")
     assert states == [("replayed", 2)] * 5
 
 
+@pytest.mark.soak_on("iceberg")
 def test_marks_hold_for_what_was_seen(target: SparkLake) -> None:
     """Two replay at once, or one replays what another discards: nothing comes twice."""
     stream, entity = unique("hooks"), Entity(unique("shop__orders"))
@@ -178,11 +180,10 @@ def test_marks_hold_for_what_was_seen(target: SparkLake) -> None:
         one.write({entity: records[:1]}, [], {}, marks=seen[:1])
         with pytest.raises(Fenced):
             two.write({entity: records[:1]}, [], {}, marks=seen[:1])
-        changed = two.execute(
+        two.execute(
             "update ops.dlq set status = 'discarded', resolved_at = ? where dlq_id = ?",
             [utc_now(), seen[1].dlq_id],
         )
-        assert changed == 1
         with pytest.raises(Fenced):
             one.write({entity: records[1:2]}, [], {}, marks=seen[1:2])
         # The last batch once more, by one that does not know of it: it changes nothing.
@@ -196,7 +197,8 @@ def test_marks_hold_for_what_was_seen(target: SparkLake) -> None:
         assert rows == [("k0", 0)]
 
 
-def test_devices(tmp_path: Path, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_devices(tmp_path: Path, spark_lake: Cluster) -> None:
     name, table = unique("edge"), unique("edge__pumps")
     pumps = {"table": table, "secret": EDGE_SECRET, "required": ["id"]}
     settings = {"name": name, "endpoints": {"pumps": pumps}, "patience": 60}
@@ -211,7 +213,7 @@ def test_devices(tmp_path: Path, cluster: Cluster) -> None:
         return pack(Batch(data=data, **ends, **values))  # type: ignore[arg-type]
 
     whole = batch(0, [b'{"id": 0}', b'{"no": 1}', b'{"id": 2}'])
-    with serving_gateway(on_spark(tmp_path, cluster), **settings) as gateway:
+    with serving_gateway(on_spark(tmp_path, spark_lake), **settings) as gateway:
         said = gateway.post(whole).json()
         assert (said["next"], said["stored"], said["dlq"]) == (3, 2, 1)
         again = gateway.post(whole).json()
@@ -219,17 +221,18 @@ def test_devices(tmp_path: Path, cluster: Cluster) -> None:
         gateway.stop(signal.SIGKILL)
         gateway.start()
         assert gateway.post(whole).json()["stored"] == 0
-    assert ask(cluster, f"select _key, _offset from bronze.{table} order by 2") == [
+    assert ask(spark_lake, f"select _key, _offset from bronze.{table} order by 2") == [
         ("d", 0),
         ("d", 2),
     ]
 
 
-def test_pulls(tmp_path: Path, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_pulls(tmp_path: Path, spark_lake: Cluster) -> None:
     name, table = unique("shop"), unique("shop__orders")
     with serving_api(Api([order(number) for number in range(25)])) as api:
         pull = Pull(
-            on_spark(tmp_path, cluster),
+            on_spark(tmp_path, spark_lake),
             api,
             "timestamp",
             name=name,
@@ -241,15 +244,16 @@ def test_pulls(tmp_path: Path, cluster: Cluster) -> None:
         api.rows += [{"id": 99, "at": "2024-01-01T00:30:00.000000Z"}, order(120)]
         assert "1 to the DLQ" in pull.run()
         assert "0 rows, 0 to the DLQ" in pull.run()
-    rows = ask(cluster, f"select cast(_key as int), _record, _sent_at from bronze.{table}")
+    rows = ask(spark_lake, f"select cast(_key as int), _record, _sent_at from bronze.{table}")
     assert sorted(row[0] for row in rows) == sorted([*range(25), 120])
     assert len(rows) == len({row[0] for row in rows})
 
 
-def test_capture(tmp_path: Path, cluster: Cluster, source: Postgres) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_capture(tmp_path: Path, spark_lake: Cluster, source: Postgres) -> None:
     name, table = unique("shop"), unique("shop__items")
     capturing = Capturing(tmp_path, source, name=name, tables={"app.items": table})
-    capturing.lakehouse.env |= on_spark(tmp_path, cluster).env
+    capturing.lakehouse.env |= on_spark(tmp_path, spark_lake).env
     source.execute("insert into app.items select n, 'ü' || n, n from generate_series(1, 9) n")
     capturing.run()
     source.execute(
@@ -258,7 +262,7 @@ def test_capture(tmp_path: Path, cluster: Cluster, source: Postgres) -> None:
     capturing.run("--fail-at", "positions-moved", code=-signal.SIGKILL)
     source.execute("update app.items set id = 100 where id = 8", "insert into app.items values (9)")
     capturing.run()
-    events = ask(cluster, f"select _offset, _record from bronze.{table} order by _offset")
+    events = ask(spark_lake, f"select _offset, _record from bronze.{table} order by _offset")
     assert len(events) == len(set(events)) == 9 + 3 + 1 + 2 + 1
     held: dict[int, tuple[Any, ...]] = {}
     for event in (json.loads(record) for _, record in events):
@@ -271,7 +275,8 @@ def test_capture(tmp_path: Path, cluster: Cluster, source: Postgres) -> None:
     assert held == items(source)
 
 
-def test_circuits(target: SparkLake, tmp_path: Path, cluster: Cluster, clock: Clock) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_circuits(target: SparkLake, tmp_path: Path, spark_lake: Cluster, clock: Clock) -> None:
     service, dependency = Service(), unique("service")
     with (
         SparkSink(target, "any", [], Patience(60)) as first,
@@ -299,11 +304,12 @@ def test_circuits(target: SparkLake, tmp_path: Path, cluster: Cluster, clock: Cl
         service.up = True
         assert two.call(service) == "done"
         assert one.call(service) == "done"
-    listed = lakebed(on_spark(tmp_path, cluster), "breakers")
+    listed = lakebed(on_spark(tmp_path, spark_lake), "breakers")
     assert f"{dependency}: closed, 0 failures" in listed
 
 
-def test_regions_into_one(tmp_path: Path, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_regions_into_one(tmp_path: Path, spark_lake: Cluster) -> None:
     """The same rows as in a centre on DuckLake; killed when a batch was accepted; two at once."""
     eu, us = Region(tmp_path, "eu"), Region(tmp_path, "us")
     for batch in (1, 2):
@@ -314,7 +320,7 @@ def test_regions_into_one(tmp_path: Path, cluster: Cluster) -> None:
     for name in ("spark", "duckdb"):
         (tmp_path / name).mkdir()
         home = tmp_path / name
-        centre = Centre(on_spark(home, cluster) if name == "spark" else Lakehouse(home), eu, us)
+        centre = Centre(on_spark(home, spark_lake) if name == "spark" else Lakehouse(home), eu, us)
         shipment = {"from": "bronze.web__orders", "columns": dict(COLUMNS)}
         centre.content |= {"name": unique("global"), "tables": {table: shipment}}
         centre.write()
@@ -340,8 +346,11 @@ def test_regions_into_one(tmp_path: Path, cluster: Cluster) -> None:
     duckdb.run()
     columns = "region, _offset, _key, _record, email, born, ip, passport"
     query = f"select {columns} from bronze.{table} where _region_batch_id"
-    spark_rows, duckdb_rows = ask(cluster, f"{query} = 3"), duckdb.lakehouse.query(f"{query} = 3")
+    spark_rows, duckdb_rows = (
+        ask(spark_lake, f"{query} = 3"),
+        duckdb.lakehouse.query(f"{query} = 3"),
+    )
     assert sorted(map(repr, spark_rows)) == sorted(map(repr, duckdb_rows))
     assert {row[7] for row in spark_rows} == {masked("L01X00T47")}
-    first = ask(cluster, f"select region, _offset from bronze.{table} where passport is null")
+    first = ask(spark_lake, f"select region, _offset from bronze.{table} where passport is null")
     assert sorted(first) == everything(eu, us)

@@ -219,6 +219,7 @@ def replayed(state: State, changes: list[tuple[Any, ...]]) -> State:
     return now
 
 
+@pytest.mark.soak_on("iceberg")
 def test_expired_versions_are_gone_but_for_what_is_tagged(storage: Storage) -> None:
     """First here: it wants a lake without a tag."""
     state = storage.state()
@@ -319,6 +320,7 @@ def test_a_history_of_random_changes(storage: Storage, long: bool) -> None:
     assert none == []
 
 
+@pytest.mark.soak_on("iceberg")
 def test_many_small_files_become_few(storage: Storage) -> None:
     for number in range(12):
         rows = ", ".join(f"({1000 * number + i}, {i}, 'x')" for i in range(100, 140))

@@ -64,7 +64,7 @@ def test_every_byte_is_in_bronze_or_in_the_dlq(broker: Broker, lakehouse: Lakeho
     rows = lakehouse.query("select _key, _record from bronze.web__clicks order by _offset")
     assert rows == [*good, ("k1", None), (None, None)]
     assert lakehouse.query(
-        "select distinct _headers, _source, _topic, _partition from bronze.web__clicks where"
+        "select distinct _headers, _source, _topic, _topic_partition from bronze.web__clicks where"
         " _record is not null"
     ) == [('[["trace", "a"], ["trace", {"base64": "/w=="}], ["none", null]]', "web", clicks, 0)]
     found = lakehouse.query(
@@ -157,7 +157,7 @@ def test_where_reading_starts_and_what_is_committed(broker: Broker, lakehouse: L
     send(broker, clicks, [("new", "{}")], partition=1)
     assert "2 rows" in stream.run()
     assert "0 rows" in stream.run()
-    assert lakehouse.query("select _key from bronze.web__clicks order by _partition") == [
+    assert lakehouse.query("select _key from bronze.web__clicks order by _topic_partition") == [
         ("kept",),
         ("new",),
     ]

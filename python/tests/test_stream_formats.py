@@ -114,7 +114,7 @@ def of_registry(registry: SchemaRegistry, **more: Any) -> dict[str, Any]:
 
 def bronze(lakehouse: Lakehouse, table: str) -> list[tuple[Any, ...]]:
     return lakehouse.query(
-        f"select _record, _raw, _schema_id from bronze.{table} order by _partition, _offset"
+        f"select _record, _raw, _schema_id from bronze.{table} order by _topic_partition, _offset"
     )
 
 

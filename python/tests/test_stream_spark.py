@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from streams import Stream, everything, send
 pytestmark = pytest.mark.spark
 PROVES = ["pat-exactly-once-transactional-sinks", "pat-streaming-ingest"]
 
-PLACE = "_topic, _partition, _offset"
+PLACE = "_topic, _topic_partition, _offset"
 ROWS = f"select {PLACE}, _key, _record, _headers, _sent_at, _batch_id from bronze.{{}} order by 3"
 REFUSED = (
     "select dlq_id, target_table, topic, partition, position, record_key, record_value, headers,"
@@ -75,7 +78,8 @@ def into_spark(
     )
 
 
-def test_the_same_rows_as_on_ducklake(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_the_same_rows_as_on_ducklake(tmp_path: Path, broker: Broker, spark_lake: Cluster) -> None:
     clicks = broker.topic("clicks", 1)
     bodies: list[bytes | None] = [
         *(f'{{"id": {number}, "é": "漢 {number}"}}'.encode() for number in range(50)),
@@ -84,7 +88,7 @@ def test_the_same_rows_as_on_ducklake(tmp_path: Path, broker: Broker, cluster: C
     keys: list[bytes | None] = [b"k", None, "ü".encode(), b"\xff"]
     send(broker, clicks, [(keys[n % 4], body) for n, body in enumerate(bodies)])
     send(broker, clicks, [("h", '{"id": 7}')], headers=[("a", b"1"), ("a", None), ("b", b"\xfe")])
-    spark = into_spark(tmp_path / "spark", broker, cluster, clicks)
+    spark = into_spark(tmp_path / "spark", broker, spark_lake, clicks)
     duck = Stream(Lakehouse(tmp_path / "duck"), broker, spark.topics, spark.name)
     duck.lakehouse.home.mkdir()
     spark.lakehouse.home.mkdir()
@@ -102,15 +106,16 @@ def test_the_same_rows_as_on_ducklake(tmp_path: Path, broker: Broker, cluster: C
     send(broker, clicks, [("k", '{"id": 8}')])
     assert "1 rows" in spark.run()
     assert spark.query(f"select max(_batch_id) from bronze.{spark.table}") == [(3,)]
-    with connect_session(cluster.connect_url) as session:
-        session.sql(f"create table bronze.{spark.table}_x (id int) using delta")
+    with connect_session(spark_lake.connect_url) as session:
+        session.sql(f"create table bronze.{spark.table}_x (id int) using {spark_lake.table_format}")
     spark.topics = {clicks: f"{spark.table}_x"}
     assert "is not one of `lakebed stream`: it has no _source" in spark.run(code=1)
 
 
-def test_killed_at_each_step(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
+@pytest.mark.soak_on("iceberg")
+def test_killed_at_each_step(tmp_path: Path, broker: Broker, spark_lake: Cluster) -> None:
     clicks = broker.topic("clicks", 2)
-    spark = into_spark(tmp_path, broker, cluster, clicks, batch={"rows": 40})
+    spark = into_spark(tmp_path, broker, spark_lake, clicks, batch={"rows": 40})
     for number, point in enumerate(POINTS):
         bodies = [f'{{"id": {n}}}' if n % 5 else "{broken" for n in range(60)]
         send(broker, clicks, [(str(n), body) for n, body in enumerate(bodies)])
@@ -121,11 +126,11 @@ def test_killed_at_each_step(tmp_path: Path, broker: Broker, cluster: Cluster) -
 
 
 @pytest.mark.soak
-def test_two_at_once(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
+def test_two_at_once(tmp_path: Path, broker: Broker, spark_lake: Cluster) -> None:
     """In different groups both read every record, and one of them is fenced off."""
     clicks = broker.topic("clicks", 2)
     send(broker, clicks, [(str(n), f'{{"id": {n}}}') for n in range(150)])
-    spark = into_spark(tmp_path, broker, cluster, clicks, batch={"rows": 50})
+    spark = into_spark(tmp_path, broker, spark_lake, clicks, batch={"rows": 50})
     running = []
     for group in ("one", "two"):
         spark.kafka = {"group.id": f"{spark.name}-{group}"}
@@ -157,10 +162,10 @@ def record(number: int) -> Record:
     "point", ["positions-moved", pytest.param("rows-written", marks=pytest.mark.soak)]
 )
 def test_the_next_one_delivers_what_was_accepted(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, point: str
+    spark_lake: Cluster, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     """And the first one, when it wakes, brings nothing a second time."""
-    for name, value in cluster.environment.items():
+    for name, value in spark_lake.environment.items():
         monkeypatch.setenv(name, value)
     stream, entity = unique("web"), Entity(unique("web__clicks"))
     target = SparkLake("spark", {"type": "spark", "method": "thrift"})
@@ -203,10 +208,53 @@ def test_the_next_one_delivers_what_was_accepted(
         assert (9, 3) in map(tuple, found.collect())
 
 
-def test_a_column_that_another_writer_has_added_is_tried_anew(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_many_deliver_one_batch_at_once(
+    spark_lake: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in cluster.environment.items():
+    """As processes do that start when one has died. And one that wakes up when the stream has gone
+    on and an erasure has been there, brings nothing back."""
+    for name, value in spark_lake.environment.items():
+        monkeypatch.setenv(name, value)
+    stream, entity = unique("web"), Entity(unique("web__clicks"))
+    table = f"bronze.{entity.table}"
+    target = SparkLake("spark", {"type": "spark", "method": "thrift"})
+    bad = Rejected(record(2), entity.table, "malformed", "not JSON")
+    with ExitStack() as opened:
+        sinks = [
+            opened.enter_context(SparkSink(target, stream, [entity], Patience(120)))
+            for _ in range(4)
+        ]
+        sinks[0].faults = Stops("positions-moved")
+        sinks[0].positions()
+        with pytest.raises(Dead):
+            sinks[0].write({entity: [record(0), record(1)]}, [bad], {("clicks", 0): (None, 3)})
+        sinks[0].faults = Faults()
+        started = threading.Barrier(len(sinks))
+
+        def deliver(sink: SparkSink) -> None:
+            sink._begin_session()
+            started.wait()
+            sink.positions()
+
+        with ThreadPoolExecutor(len(sinks)) as pool:
+            list(pool.map(deliver, sinks))
+        assert sinks[0].query(f"select _offset from {table} order by 1") == [(0,), (1,)]
+        refused = f"select position from ops.dlq where stream = '{stream}'"
+        assert sinks[0].query(refused) == [(2,)]
+
+        rows = bronze_rows(stream, entity, [record(0), record(1)], 1, utc_now())
+        _, app = sinks[0]._held()[FENCE, 0]
+        sinks[1].write({entity: [record(3)]}, [], {("clicks", 0): (3, 4)})
+        sinks[1].execute(f"delete from {table} where _offset = 0 or _offset = 1")
+        sinks[0]._deliver(1, app, {table: rows})
+        assert sinks[0].query(f"select _offset from {table}") == [(3,)]
+
+
+@pytest.mark.soak_on("iceberg")
+def test_a_column_that_another_writer_has_added_is_tried_anew(
+    spark_lake: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in spark_lake.environment.items():
         monkeypatch.setenv(name, value)
     table = f"ops.grown_{uuid.uuid4().hex[:8]}"
     target = SparkLake("spark", {"type": "spark", "method": "thrift"})
@@ -226,8 +274,6 @@ def test_nobody_answers(
     spark.lakehouse.env["LAKEBED_SPARK_CONNECT"] = "sc://127.0.0.1:9"
     last = spark.run("--patience", "1", code=1).splitlines()[-1]
     assert last.startswith("Error: No Spark Connect answers at 127.0.0.1:9 (")
-    spark.lakehouse.env["LAKEBED_TABLE_FORMAT"] = "iceberg"
-    assert "Streams write to Delta on Spark" in spark.run(code=1)
     spark.lakehouse.env |= {**iceberg_cluster.environment, "LAKEBED_TABLE_FORMAT": "delta"}
     assert "The cluster holds iceberg tables, and the build is for delta" in spark.run(code=1)
 
@@ -246,9 +292,9 @@ def test_in_a_session(spark: None, tmp_path: Path, broker: Broker) -> None:  # n
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_killed_at_random(tmp_path: Path, broker: Broker, cluster: Cluster) -> None:
+def test_killed_at_random(tmp_path: Path, broker: Broker, spark_lake: Cluster) -> None:
     clicks = broker.topic("clicks", 3)
-    spark = into_spark(tmp_path, broker, cluster, clicks, batch={"rows": 20, "age": 0.2})
+    spark = into_spark(tmp_path, broker, spark_lake, clicks, batch={"rows": 20, "age": 0.2})
     rng = random.Random(11)
     for _ in range(60):
         send(broker, clicks, [(str(rng.random()), f'{{"id": {n}}}') for n in range(30)])

@@ -99,7 +99,7 @@ def held_to_the_rows(lakehouse: Lakehouse, before: dict[Any, Any]) -> dict[Any, 
         assert now[key][0] >= mark[0], key
     try:
         rows = lakehouse.query(
-            "select concat(_topic, '/', _partition), max(event_time) from silver.web__clicks"
+            "select concat(_topic, '/', _topic_partition), max(event_time) from silver.web__clicks"
             " group by 1"
         )
     except duckdb.CatalogException:

@@ -15,7 +15,7 @@ final as (
         _record as event,
         event_time,
         _topic,
-        _partition,
+        _topic_partition,
         _offset,
         _batch_id,
         ingested_at

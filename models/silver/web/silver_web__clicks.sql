@@ -15,7 +15,7 @@ seen as (
 -- An event that was sent twice has its time both times. So its twin is looked for among rows of these times only.
 first_received as (
     {{ lakebed.deduplicate(
-        'seen', keys, '_batch_id, _topic, _partition, _offset', null_keys='group', unique_order=true
+        'seen', keys, '_batch_id, _topic, _topic_partition, _offset', null_keys='group', unique_order=true
     ) }}
 ),
 
@@ -36,7 +36,7 @@ final as (
         event_time,
         _seen_until,
         _topic,
-        _partition,
+        _topic_partition,
         _offset,
         _batch_id,
         _row_hash,

@@ -8,6 +8,7 @@ circuit closes for all, else it stays open for another rest.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ _COLUMNS = {
     "reason": "varchar",
     "changed_at": "timestamp",
     "retry_at": "timestamp",
+    "change_id": "varchar",  # each change has its own
 }
 #: Seconds for which a closed circuit is not looked at again; on an engine that takes its time to
 #: answer, looking has this share of the time at most.
@@ -56,6 +58,7 @@ class Circuit:
     reason: str | None
     changed_at: datetime
     retry_at: datetime | None
+    change_id: str
 
 
 @dataclass
@@ -163,16 +166,16 @@ class Breaker:
     ) -> bool:
         """Write the circuit's row, if it is as it was; whether it is."""
         retry_at = None if state == CLOSED else now + timedelta(seconds=self.fuse.rest)
-        values = [state, failures, reason, now, retry_at, self.dependency]
+        change_id = uuid.uuid4().hex
+        values = [state, failures, reason, now, retry_at, change_id, self.dependency]
         if before is not None:
-            changed = self.sink.execute(
+            self.sink.execute(
                 f"update {BREAKERS} set state = ?, failures = ?, reason = ?, changed_at = ?,"
-                " retry_at = ? where dependency = ? and state = ? and failures = ?"
-                " and changed_at = ?",
-                [*values, before.state, before.failures, before.changed_at],
+                " retry_at = ?, change_id = ? where dependency = ? and change_id = ?",
+                [*values, before.change_id],
             )
         else:
-            changed = self.sink.execute(
+            self.sink.execute(
                 f"""
                 merge into {BREAKERS} as held
                 using (
@@ -182,19 +185,23 @@ class Breaker:
                         cast(? as string) as reason,
                         cast(? as timestamp) as changed_at,
                         cast(? as timestamp) as retry_at,
+                        cast(? as string) as change_id,
                         cast(? as string) as dependency
                 ) as new
                 on held.dependency = new.dependency
+                when matched then update set state = held.state  -- else Iceberg lets two in
                 when not matched then insert
-                    (state, failures, reason, changed_at, retry_at, dependency)
+                    (state, failures, reason, changed_at, retry_at, change_id, dependency)
                     values (
                         new.state, new.failures, new.reason, new.changed_at, new.retry_at,
-                        new.dependency
+                        new.change_id, new.dependency
                     )
                 """,
                 values,
             )
-        return changed > 0
+        # Of what was changed not each engine says how much it was.
+        now_there = _read(self.sink, self.dependency)
+        return now_there is not None and now_there.change_id == change_id
 
 
 def calling(

@@ -160,15 +160,19 @@ def replay(
 def discard(lake: Lake | SparkLake, selection: Selection, patience: Patience) -> int:
     """Mark records as not wanted; their bytes stay until retention removes them. Their number."""
     where, values = selection.where()
+    now = utc_now()
     with open_sink(lake, "dlq", [], patience) as sink:
 
         def attempt() -> int:
             if not sink.columns(DLQ):
                 raise UserError(_NONE)
-            return sink.execute(
+            sink.execute(
                 f"update {DLQ} set status = 'discarded', resolved_at = ? where {where}",
-                [utc_now(), *values],
+                [now, *values],
             )
+            # Of what was changed not each engine says how much it was.
+            done = f"select count(*) from {DLQ} where status = 'discarded' and resolved_at = ?"
+            return int(sink.query(done, [now])[0][0])
 
         return patience.persist(attempt)
 

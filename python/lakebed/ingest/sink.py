@@ -207,12 +207,11 @@ class Sink:
         with self.attached(prepared=False) as connection:
             return connection.execute(sql, list(values)).fetchall()
 
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Change a table of the lake's own in one transaction; how many rows. Raises duckdb.Error,
-        also for one that another writer is changing: see Patience."""
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Change a table of the lake's own in one transaction. Raises duckdb.Error, also for one
+        that another writer is changing: see Patience."""
         with self.attached(prepared=False) as connection, self.transaction(connection):
-            found = connection.execute(sql, list(values)).fetchone()
-        return int(found[0]) if found else 0
+            connection.execute(sql, list(values))
 
     def columns(self, table: str) -> list[str]:
         """Names of a table's columns; none when it is not there. Raises duckdb.Error."""

@@ -35,7 +35,7 @@ DLQ_COLUMNS = {
 BRONZE_COLUMNS = {
     "_source": "varchar",
     "_topic": "varchar",
-    "_partition": "integer",
+    "_topic_partition": "integer",
     "_offset": "bigint",
     "_key": "varchar",
     "_record": "varchar",
@@ -112,6 +112,13 @@ def new_columns(table: str, there: Mapping[str, str], fresh: Mapping[str, str]) 
     return {name: kind for name, kind in fresh.items() if name not in there}
 
 
+def batch_key(table: str, rows: pa.Table) -> tuple[str, ...]:
+    """The columns of which each batch has values of its own, the same in all of its rows."""
+    if table == DLQ:
+        return ("stream", "first_seen")
+    return ("region" if "_region_batch_id" in rows.column_names else "_source", "_batch_id")
+
+
 def with_batch(rows: pa.Table, batch: int) -> pa.Table:
     """Rows with the batch that brings them."""
     return rows.append_column("_batch_id", pa.array([batch] * rows.num_rows, pa.int64()))
@@ -127,7 +134,7 @@ def bronze_rows(
         {
             "_source": [stream] * count,
             "_topic": [record.topic for record in records],
-            "_partition": [record.partition for record in records],
+            "_topic_partition": [record.partition for record in records],
             "_offset": [record.offset for record in records],
             "_key": [record.key for record in records],
             "_record": [record.value for record in records],

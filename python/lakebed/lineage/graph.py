@@ -22,7 +22,7 @@ PATTERNS = ["pat-lineage-capture"]
 STREAMED = [
     "_source",
     "_topic",
-    "_partition",
+    "_topic_partition",
     "_offset",
     "_key",
     "_record",

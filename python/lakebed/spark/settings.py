@@ -28,6 +28,12 @@ CATALOGUES = {
 }
 
 
+#: Iceberg's tables as they are: a session keeps them as it saw them first, for half a minute, and a
+#: sink would not see what another one has committed. (A build's session does keep them: it sees one
+#: version of a table from a statement's beginning to its end.)
+UNCACHED = {"spark.sql.catalog.spark_catalog.cache-enabled": "false"}
+
+
 def table_format() -> str:
     """The format of new tables on Spark: LAKEBED_TABLE_FORMAT, else delta."""
     return known_format(os.environ.get("LAKEBED_TABLE_FORMAT") or "delta")
@@ -130,7 +136,7 @@ def connect_session(url: str | None = None) -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.remote(url or connect_url())
-    session = builder.config(map=value_settings()).create()
+    session = builder.config(map={**value_settings(), **UNCACHED}).create()
     try:
         yield session
     finally:

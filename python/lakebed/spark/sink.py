@@ -1,10 +1,9 @@
-"""The sink on Spark (Delta): one commit accepts a batch, and others deliver it, once.
+"""The sink on Spark: one commit accepts a batch, and others deliver it, once.
 
 Spark has no transaction over two tables. One MERGE into the stream's table of positions moves them
 and takes in the batch itself; it conflicts with that of another writer, and whoever dies after it
-leaves everything in the lake. Then the rows go to their tables, each commit known by the batch's
-number, so that Delta skips one that it has (txnAppId, txnVersion). Whoever comes next delivers the
-last batch before it accepts another.
+leaves everything in the lake. Then the rows go to their tables, each in a commit that may be tried
+again (lakebed.spark.formats). Whoever comes next delivers the last batch before it accepts another.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ from lakebed.ingest.tables import (
 )
 from lakebed.project import SparkLake
 from lakebed.spark.arrow import packed, plain, types, unpacked, zoned, zoned_time
+from lakebed.spark.formats import CONFLICTS, Batch, append_once, viewed
 from lakebed.spark.settings import (
     CATALOGUES,
     NOT_INSTALLED,
@@ -69,16 +69,6 @@ _MARKS = "marks"
 _HELD = "held:"
 #: The position that a merge finds is not the one it was made for.
 _FENCED = "lakebed: fenced"
-#: Another writer was faster: Delta's words.
-_CONFLICTS = (
-    "DELTA_CONCURRENT",
-    "DELTA_METADATA_CHANGED",
-    "DELTA_PROTOCOL_CHANGED",
-    "TABLE_OR_VIEW_ALREADY_EXISTS",
-    "FIELD_ALREADY_EXISTS",  # a column that both add
-    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",  # is being made
-    "is not empty and also not a Delta table",
-)
 #: The cluster is away, or has forgotten the session.
 _AWAY = (
     "UNAVAILABLE",
@@ -110,6 +100,10 @@ class SparkSink:
     _session: Any = field(default=None, init=False)
     _delivered: int | None = field(default=None, init=False)
     _ready: bool = field(default=False, init=False)
+
+    @property
+    def table_format(self) -> str:
+        return table_format()
 
     @property
     def positions_table(self) -> str:
@@ -153,10 +147,10 @@ class SparkSink:
 
         return self._try(ask)
 
-    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Change a table in one commit; how many rows. Raises UserError; and TryLater, also when
-        another writer was faster."""
-        return int(self.query(sql, values)[0][0])
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Change a table in one commit. Raises UserError; and TryLater, also when another writer
+        was faster."""
+        self.query(sql, values)
 
     def columns(self, table: str) -> list[str]:
         """Names of a table's columns; none when it is not there. Raises UserError, TryLater."""
@@ -236,7 +230,9 @@ class SparkSink:
         fresh = types(self._session.createDataFrame(zoned(rows.slice(0, 1))))
         columns = ", ".join(f"`{name}` {kind}" for name, kind in fresh.items())
         self._session.sql("create schema if not exists bronze")
-        self._session.sql(f"create table if not exists {table} ({columns}) using delta")
+        self._session.sql(
+            f"create table if not exists {table} ({columns}) using {self.table_format}"
+        )
         for name, kind in new_columns(table, types(self._session.table(table)), fresh).items():
             self._session.sql(f"alter table {table} add columns (`{name}` {kind})")
 
@@ -300,7 +296,7 @@ class SparkSink:
             }
         )
         fenced = f"cast(raise_error('{_FENCED}') as bigint)"
-        with self._view(moved) as view:
+        with viewed(self._session, moved) as view:
             self._session.sql(
                 f"""
                 merge into {self.positions_table} as held using {view} as moved
@@ -329,18 +325,16 @@ class SparkSink:
             if name in (DLQ, _MARKS):
                 self.faults.reach("rows-written")
             if name == _MARKS:
-                with self._view(zoned(table)) as view:
+                with viewed(self._session, zoned(table)) as view:
                     self._session.sql(MARK.format(dlq=DLQ, marks=view)).collect()
-                continue
-            (
-                self._session.createDataFrame(zoned(table))
-                .coalesce(1)
-                .write.format("delta")
-                .mode("append")
-                .option("txnAppId", f"lakebed/{app}")
-                .option("txnVersion", str(batch))
-                .saveAsTable(name)
-            )
+            else:
+                append_once(
+                    self._session,
+                    self.table_format,
+                    name,
+                    table,
+                    Batch(batch, app, self.positions_table),
+                )
         if not {DLQ, _MARKS} & tables.keys():
             self.faults.reach("rows-written")
         self.faults.reach("dlq-written")
@@ -378,7 +372,7 @@ class SparkSink:
         if _FENCED in text:
             return Fenced()
         line = " ".join(text.split())[:300]
-        if any(words in text for words in _CONFLICTS):
+        if any(words in text for words in CONFLICTS):
             return TryLater(f"Another writer was faster ({line})", failing=False)
         if any(words in text for words in _AWAY):
             self._close()
@@ -398,11 +392,7 @@ class SparkSink:
     def _begin_session(self) -> None:
         if self._session is not None:
             return
-        if (wanted := table_format()) != "delta":
-            raise UserError(
-                f"Streams write to Delta on Spark, and LAKEBED_TABLE_FORMAT is {wanted}: Iceberg "
-                "keeps a column's name for itself that their tables have (_partition)."
-            )
+        wanted = self.table_format
         with ExitStack() as opened:
             if self.lake.shared:
                 where = urlparse(url := connect_url())
@@ -465,7 +455,9 @@ class SparkSink:
 
     def _create(self, table: str, columns: Mapping[str, str]) -> None:
         definition = ", ".join(f"`{column}` {_TYPES[kind]}" for column, kind in columns.items())
-        self._session.sql(f"create table if not exists {table} ({definition}) using delta")
+        self._session.sql(
+            f"create table if not exists {table} ({definition}) using {self.table_format}"
+        )
 
     def _begin(self) -> None:
         """The fence, unless it is there. Batches count on from those that the tables have, and the
@@ -480,20 +472,11 @@ class SparkSink:
             f"""
             merge into {self.positions_table} as held using (select '{FENCE}' as topic) as new
             on held.topic = new.topic
+            when matched then update set position = held.position  -- else Iceberg lets two in
             when not matched then insert (topic, partition, position, moved_at, state, batch)
                 values ('{FENCE}', 0, {last}, current_timestamp(), '{app}', null)
             """
         ).collect()
-
-    @contextmanager
-    def _view(self, table: pa.Table) -> Iterator[str]:
-        """A name for an Arrow table in SQL."""
-        name = f"lakebed_{uuid.uuid4().hex}"
-        self._session.createDataFrame(table).createOrReplaceTempView(name)
-        try:
-            yield name
-        finally:
-            self._session.catalog.dropTempView(name)
 
 
 def hold(lake: SparkLake, streams: Sequence[str]) -> None:

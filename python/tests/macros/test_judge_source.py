@@ -129,8 +129,8 @@ class Project(DbtProject):
             cluster=cluster,
         )
         self.query(
-            "create table arrived (_source string, _topic string, _partition int, _offset bigint,"
-            " _key string, _record string, _sent_at timestamp, _batch_id bigint,"
+            "create table arrived (_source string, _topic string, _topic_partition int,"
+            " _offset bigint, _key string, _record string, _sent_at timestamp, _batch_id bigint,"
             f" ingested_at timestamp){' using delta' if cluster else ''}"
         )
 

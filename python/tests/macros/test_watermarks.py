@@ -164,9 +164,9 @@ def yml() -> str:
 class Project(DbtProject):
     def __init__(self, folder: Path, rows: list[Arrival], cluster: Cluster | None = None) -> None:
         self.ops = f"ops_{folder.name}_{random.randrange(10**9)}" if cluster else "ops"
-        types = {"_partition": "int", "_offset": "bigint", "_batch_id": "bigint",
+        types = {"_topic_partition": "int", "_offset": "bigint", "_batch_id": "bigint",
                  "event_time": "timestamp", "amount": "int"}  # fmt: skip
-        header = "_topic,_partition,_offset,_batch_id,event_id,event_time,amount"
+        header = "_topic,_topic_partition,_offset,_batch_id,event_id,event_time,amount"
         lines = [",".join(map(str, row)) for row in rows]
         super().__init__(
             folder,
