@@ -61,11 +61,12 @@ def test_the_rows_of_duckdb(tmp_path: Path, broker: Broker, own: Cluster) -> Non
     keys = [row["session_id"] for row in csv.DictReader(truth.read_text("utf-8").splitlines())]
     messages = list(zip(keys, lines.read_bytes().splitlines(), strict=True))
     half = len(messages) // 2
-    for verb, part in (("run", messages[:half]), ("build", messages[half:])):
+    build = ("build", "--exclude-resource-type", "unit_test")
+    for command, part in ((("run",), messages[:half]), (build, messages[half:])):
         send(broker, topic, part)
         for target, lake in lakes.items():
             Stream(lake, broker, {topic: "web__clicks"}, kafka={"group.id": target}).run()
-            lake.dbt(verb, *SELECT, "--exclude-resource-type", "unit_test", "--target", target)
+            lake.dbt(*command, *SELECT, "--target", target)
 
     def rows(session: Any, table: str, columns: list[str]) -> list[str]:
         found = session.sql(f"select {', '.join(columns)} from {table}").collect()
