@@ -43,10 +43,10 @@ def forget(tables: Mapping[str, Iterable[str]]) -> int:
                 "files are left, and the request is not complete."
             )
         snapshots = {m[1] for file in kept if (m := re.search(r"/snap-(\d+)-[^/]*$", file))}
+        holder, _ = filesystem(home)
         for file in there:
             if not _is_kept(file, kept, snapshots):
-                holder, path = filesystem(file)
-                holder.delete_file(path)
+                holder.delete_file(file.removeprefix("s3://"))
                 removed += 1
         remove_empty_folders(home, spare="_")
     return removed
