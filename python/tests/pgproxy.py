@@ -1,9 +1,10 @@
-"""A proxy before PostgreSQL that loses connections in the middle of a commit."""
+"""A proxy before PostgreSQL that loses connections in the middle of a commit or a read."""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,18 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SOCKET = ".s.PGSQL.5432"
+#: A read of a table's rows that lie in the catalogue.
+INLINED = re.compile(rb"SELECT [^;]*ducklake_inlined_data_\d")
 
 
 @dataclass
 class Proxy:
     """Cuts `left` connections more at the COMMIT of a write, by `chance`: before the server has got
-    it, or after the server has done it and before the client knows. `cut` counts both."""
+    it, or after the server has done it and before the client knows. `cut` counts both. Cuts `reads`
+    connections more at a read of rows inside the catalogue.
+    """
 
     folder: Path
     server: Path
     seed: int = 1
     chance: float = 0.3
     left: int = 0
+    reads: int = 0
     cut: dict[str, int] = field(default_factory=lambda: {"before": 0, "after": 0})
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -38,6 +44,14 @@ class Proxy:
             how = min(self.cut, key=lambda name: self.cut[name])  # both in turn
             self.cut[how] += 1
             return how
+
+    def refuses(self, data: bytes) -> bool:
+        """Whether this is a read that gets no answer."""
+        with self._lock:
+            if self.reads <= 0 or not INLINED.search(data):
+                return False
+            self.reads -= 1
+            return True
 
     def serve(self, client: socket.socket) -> None:
         """One connection, to its end."""
@@ -65,7 +79,7 @@ class Proxy:
                     how = None
                     if b"COMMIT" in data:
                         how, writes = self.fate() if writes else None, False
-                    if how == "before":
+                    if how == "before" or self.refuses(data):
                         break
                     if how == "after":
                         lost.set()

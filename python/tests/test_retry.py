@@ -63,6 +63,7 @@ PROVES = ["pat-retryable"]
         (duckdb.Error('Failed to execute query "ROLLBACK": '), AMBIGUOUS),
         (duckdb.TransactionException("Current transaction is aborted"), AMBIGUOUS),
         (duckdb.Error("terminating connection due to administrator command"), AMBIGUOUS),
+        (duckdb.InternalException("Attempted to access index 0 within vector of size 0"), AMBIGUOUS),
         (duckdb.CatalogException("Table x does not exist"), PERMANENT),
         (duckdb.ParserException("syntax error"), PERMANENT),
         (UserError("check `auth`"), PERMANENT),
@@ -181,6 +182,17 @@ def test_the_sink_looks_before_it_tries_again(
     assert [offset for (offset,) in found] == list(range(len(found)))
     assert len(found) >= 20 * size
     assert not list((team.home / "lake").rglob(f"{FOLDER}/*"))
+
+
+@pytest.mark.team
+def test_a_read_that_gets_no_answer(lossy: tuple[TeamLakehouse, Proxy]) -> None:
+    """Its error is one of DuckDB's own, after which DuckDB does nothing any more."""
+    through, before = lossy
+    with Sink(lake_of(through), "web", [], Patience(30)) as sink:
+        sink.write({}, [], {("t", 0): (None, 7)})
+        before.reads = 3
+        assert sink.positions() == {("t", 0): 7}
+        assert before.reads == 0 and sink.patience.failures == 3
 
 
 @pytest.mark.team
