@@ -13,7 +13,7 @@
     {%- for table in plan.tables -%}
         {%- set relation = load_relation(api.Relation.create(database=table.database or none, schema=table.schema, identifier=table.identifier)) -%}
         {%- if relation -%}
-            {%- do lakebed.refuse_untagged(relation, table) -%}
+            {%- do lakebed.refuse_untagged(table, relation) -%}
             {%- set found = lakebed.rows_of_subject(table, keys) -%}
             {%- set rows = run_query('select count(*) from ' ~ relation ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int -%}
             {%- if rows -%}
@@ -21,6 +21,10 @@
                 {%- do statements.append([relation, table, found]) -%}
             {%- endif -%}
         {%- endif -%}
+    {%- endfor -%}
+    {%- for export in plan.exports -%}
+        {%- set rows = lakebed.rows_in_export(export, keys) -%}
+        {%- if rows -%}{%- do counts.update({export.name: rows}) -%}{%- endif -%}
     {%- endfor -%}
     {%- set refused = lakebed.refused_records(plan, keys) -%}
     {%- if refused.rows -%}{%- do counts.update({refused.name: refused.rows}) -%}{%- endif -%}
@@ -93,33 +97,13 @@
         {%- do run_query('delete from ' ~ relation ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost) -%}
     {%- else -%}
         {%- do run_query('delete from ' ~ relation ~ ' as t where ' ~ found.lost) -%}
-        {%- set changes = {} -%}
-        {%- for column, value in table['values'].items() -%}
-            {%- do changes.update({column: lakebed.policy_value(value, table.types.get(column))}) -%}
-        {%- endfor -%}
-        {%- if table.line -%}
-            {%- set line = lakebed.csv_with('t._record', 't._header', table.line.replace) -%}
-            {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
-        {%- endif -%}
-        {%- if table.patch -%}
-            {#- A tombstone stays one. -#}
-            {%- do changes.update({'_record': 'case when t._record is not null then ' ~ lakebed.json_patched('t._record', table.patch) ~ ' end'}) -%}
-        {%- endif -%}
-        {%- if table.stream and '_raw' in adapter.get_columns_in_relation(relation) | map(attribute='name') -%}
-            {#- What was received cannot be changed; the JSON made of it stays. -#}
-            {%- do changes.update({'_raw': 'null'}) -%}
-        {%- endif -%}
-        {%- if table.row_hash -%}
-            {%- set columns = [] -%}
-            {%- for column in table.row_hash -%}{%- do columns.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
-            {%- do changes.update({'_row_hash': lakebed.surrogate_key(columns)}) -%}
-        {%- endif -%}
+        {%- set changes = lakebed.erased_values(table, adapter.get_columns_in_relation(relation) | map(attribute='name') | list) -%}
         {%- set assignments = [] -%}
         {%- for column, value in changes.items() -%}{%- do assignments.append(adapter.quote(column) ~ ' = ' ~ value) -%}{%- endfor -%}
         {%- if table.lines_of -%}
             {#- The line as bronze has it by now. -#}
-            {%- set bronze = api.Relation.create(database=table.lines_of.database or none, schema=table.lines_of.schema, identifier=table.lines_of.identifier) -%}
-            {%- set place -%} l._batch_id = t._batch_id and l._file_name = t._file_name and l._line = t._line {%- endset -%}
+            {%- set bronze = lakebed.lines_relation(table) -%}
+            {%- set place = lakebed.same_line() -%}
             {%- do run_query('merge into ' ~ relation ~ ' as t using (select l._batch_id, l._file_name, l._line, l._record from ' ~ bronze ~ ' as l inner join ' ~ relation ~ ' as t on ' ~ place ~ ' where ' ~ found.theirs ~ ') as l on ' ~ place ~ ' and ' ~ found.theirs ~ ' when matched then update set ' ~ assignments | join(', ') ~ ', _record = l._record') -%}
             {#- Rows whose line bronze has no longer (by retention). -#}
             {%- do run_query('update ' ~ relation ~ ' as t set ' ~ assignments | join(', ') ~ ", _record = '' where " ~ found.theirs) -%}
@@ -129,6 +113,39 @@
     {%- endif -%}
 {% endmacro %}
 
+{#- What anonymised rows have (alias t) in those of their columns that change: SQL by column. The line of
+    a row that has a copy of bronze's comes from there. Arguments: table, its plan; columns, names. -#}
+{% macro erased_values(table, columns) %}
+    {%- set changes = {} -%}
+    {%- for column, value in table['values'].items() if column in columns -%}
+        {%- do changes.update({column: lakebed.policy_value(value, table.types.get(column))}) -%}
+    {%- endfor -%}
+    {%- if table.line -%}
+        {%- set line = lakebed.csv_with('t._record', 't._header', table.line.replace) -%}
+        {%- do changes.update({'_record': line, '_record_hash': 'md5(' ~ line ~ ')'}) -%}
+    {%- endif -%}
+    {%- if table.patch -%}
+        {#- A tombstone stays one. -#}
+        {%- do changes.update({'_record': 'case when t._record is not null then ' ~ lakebed.json_patched('t._record', table.patch) ~ ' end'}) -%}
+    {%- endif -%}
+    {%- if table.stream and '_raw' in columns -%}
+        {#- What was received cannot be changed; the JSON made of it stays. -#}
+        {%- do changes.update({'_raw': 'null'}) -%}
+    {%- endif -%}
+    {%- if table.row_hash and '_row_hash' in columns -%}
+        {%- set hashed = [] -%}
+        {%- for column in table.row_hash -%}{%- do hashed.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
+        {%- do changes.update({'_row_hash': lakebed.surrogate_key(hashed)}) -%}
+    {%- endif -%}
+    {{- return(changes) -}}
+{% endmacro %}
+
+{#- The bronze table (alias l) whose lines a table (alias t) has copies of, and where they are the same. -#}
+{% macro lines_relation(table) %}
+    {{- return(api.Relation.create(database=table.lines_of.database or none, schema=table.lines_of.schema, identifier=table.lines_of.identifier)) -}}
+{% endmacro %}
+{% macro same_line() -%} l._batch_id = t._batch_id and l._file_name = t._file_name and l._line = t._line {%- endmacro %}
+
 {% macro policy_value(value, data_type) -%}
     {%- if value is none -%} cast(null as {{ data_type or dbt.type_string() }})
     {%- elif value is string -%} cast({{ lakebed.text_literal(value) }} as {{ data_type or dbt.type_string() }})
@@ -137,10 +154,10 @@
 {%- endmacro %}
 
 {#- Lines that the lake has and the YAML does not declare may carry anything. -#}
-{% macro refuse_untagged(relation, table) %}
+{% macro refuse_untagged(table, relation, columns=none) %}
     {%- if not table.delete and not table.line and not table.lines_of and not table.stream -%}
-        {%- for column in adapter.get_columns_in_relation(relation) if column.name in ['_record', '_record_hash', '_row_hash'] and column.name not in table.columns -%}
-            {{ exceptions.raise_compiler_error("Lakebed: " ~ table.name ~ " has a column " ~ column.name ~ " that its YAML does not declare: it may carry the subject. Nothing was erased.") }}
+        {%- for column in columns or adapter.get_columns_in_relation(relation) | map(attribute='name') if column in ['_record', '_record_hash', '_row_hash'] and column not in table.columns -%}
+            {{ exceptions.raise_compiler_error("Lakebed: " ~ table.name ~ " has a column " ~ column ~ " that its YAML does not declare: it may carry the subject. Nothing was erased.") }}
         {%- endfor -%}
     {%- endif -%}
 {% endmacro %}

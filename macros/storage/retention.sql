@@ -105,6 +105,7 @@
     {%- if missing or not folder -%}
         {%- do run_query(lakebed.retention_record(table, state, condition, missing, archive, sha256)) -%}
         {%- do lakebed.commit() -%}
+        {%- if not missing -%}{%- do lakebed.forget_export(archive) -%}{%- endif -%}
     {%- endif -%}
     {%- do print('LAKEBED ' ~ tojson({'state': state})) -%}
 {% endmacro %}

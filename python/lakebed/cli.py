@@ -28,7 +28,7 @@ from lakebed.options import ProfilesDir, ProjectDir, Target
 from lakebed.regions.cli import app as consolidate
 from lakebed.retain_cli import app as retain
 from lakebed.sample.cli import app as sample
-from lakebed.snapshots_cli import check_export, export, import_
+from lakebed.snapshots_cli import check_export, export, exports, import_
 from lakebed.spark.cli import app as spark
 from lakebed.tiers_cli import app as tier
 
@@ -61,6 +61,7 @@ app.command()(audit)
 app.command()(export)
 app.command("import")(import_)
 app.command()(check_export)
+app.command()(exports)
 
 
 class Format(str, Enum):

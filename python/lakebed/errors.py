@@ -14,7 +14,7 @@ LOST = (
     'Failed to execute query "ROLLBACK"',
     "Current transaction is aborted",
     # A read of rows inside the catalogue, 1.5.5 (an internal error) and later (its words).
-    "Attempted to access index 0 within vector of size 0",
+    "access index 0 within vector of size 0",
     "Failed to read inlined data from DuckLake",
 )
 

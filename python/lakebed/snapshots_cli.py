@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
-
-if TYPE_CHECKING:
-    pass
 
 Sha = Annotated[
     str | None, typer.Option(help="What `lakebed export` printed; finds a new manifest.")
@@ -47,6 +44,25 @@ def check_export(folder: Folder, sha256: Sha = None) -> None:
     typer.echo(
         f"{found['table']} of {found['exported_at'][:19]}, {found['rows']:,} rows: unchanged."
     )
+
+
+def exports(
+    forget: Annotated[
+        Path | None, typer.Option(help="An export that is gone, so that no erasure asks for it.")
+    ] = None,
+    target: Target = None,
+    project_dir: ProjectDir = None,
+    profiles_dir: ProfilesDir = None,
+) -> None:
+    """List the exports and archives that the lake knows of, where an erasure looks.
+
+    Example: lakebed exports --forget exports/sales-2017
+    """
+    from lakebed import snapshots
+
+    for each in snapshots.known(project_of(target, project_dir, profiles_dir), forget):
+        there = "" if Path(each["folder"]).exists() else "  (not there)"
+        typer.echo(f"{each['exported_at'][:19]}  {each['table']}  {each['folder']}{there}")
 
 
 def import_(

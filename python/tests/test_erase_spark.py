@@ -15,8 +15,10 @@ import shop
 import warm
 from harness import DbtProject
 from lakebed.erase.scan import scan
+from lakebed.snapshots import verify
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
+from test_maintain import lakebed
 
 PROVES = ["pat-gdpr-erase"]
 
@@ -31,6 +33,8 @@ TABLES = {
     "quarantine.quarantine_shop__orders": "_record",
     "snapshots.snap_customers": "customer",
 }
+#: One whose lines come from bronze, and one whose rows are deleted.
+EXPORTED = ("silver.silver_shop__orders", "snapshots.snap_customers")
 WHO = ("customer", shop.ADA)
 OTHERS = f"not contains({{column}}, '{shop.ADA}') and not contains({{column}}, 'erased')"
 
@@ -49,11 +53,17 @@ def rows(project: DbtProject, where: str) -> dict[str, list[str]]:
     return found
 
 
+def of_export(project: DbtProject, name: str) -> list[str]:
+    folder = project.folder / "exports" / name
+    assert verify(folder)
+    return sorted(map(repr, project.query(f"select * from parquet.`{folder}/data`")))
+
+
 def traces(project: DbtProject) -> set[str]:
     """Kinds of files with a trace of Ada in them."""
     assert project.cluster
     home = Path(project.cluster.home)
-    folders = [project.folder / name for name in ("landing", "target", "logs")]
+    folders = [project.folder / name for name in ("landing", "exports", "target", "logs")]
     folders += [home / "metastore", home / "logs", *home.glob(f"warehouse/*{project.schema}*")]
     folders += home.glob(f"warehouse/*{shop.ops_schema(project)}*")
     # Iceberg keeps the first 16 letters of a smallest value, nearly those of a largest.
@@ -133,6 +143,11 @@ def test_killed_and_run_again_nothing_is_left(
 ) -> None:
     project = shop.project(tmp_path / "shop", lake, small=True)
     shop.fill(project, builds=1)
+    exported = EXPORTED if lake.table_format == "delta" else ()  # Parquet, whatever the table's
+    for name in exported:
+        lakebed(
+            project, "export", f"{project.schema}_{name}", str(project.folder / "exports" / name)
+        )
     before = rows(project, OTHERS)
     everything = rows(project, "true")
     assert LEFT[lake.table_format] <= traces(project)
@@ -177,7 +192,12 @@ def test_killed_and_run_again_nothing_is_left(
         assert properties["delta.checkpointInterval"] == "7"
     assert "delta.deletedFileRetentionDuration" not in properties
     value = ("--value", shop.IDENTIFYING[1])
-    assert "Nothing is left in 6 tables" in shop.erase(project, "verify", *WHO, *value).stdout
+    said = shop.erase(project, "verify", *WHO, *value).stdout
+    assert said.startswith(f"Nothing is left in 6 tables{' and 2 exports' if exported else ''}")
+    for name in exported:
+        assert of_export(project, name) == sorted(
+            map(repr, project.query(f"select * from {project.schema}_{name}"))
+        )
     assert sorted(
         project.query(f"select distinct state from {shop.ops_schema(project)}.erasures")
     ) == [

@@ -25,6 +25,7 @@ from lakebed.spark.sink import SparkSink, hold
 from lakehouse import Lakehouse
 from pyarrow import parquet
 from streams import Stream, send
+from test_maintain import lakebed
 
 PROVES = ["pat-gdpr-erase"]
 
@@ -112,6 +113,8 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     assert "24 rows, 6 to the DLQ" in stream.run()
     before = contents(lakehouse.query)
     assert any(shop.ADA in repr(row) for row in before[2])
+    for table in ("web__clicks", "web__orders"):
+        lakebed(project, "export", f"bronze.{table}", f"exports/{table}")
 
     done = shop.erase(project, "run", *WHO).stdout
     assert "5  delete bronze.web__clicks" in done
@@ -119,7 +122,11 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     assert "2   ops.dlq" in done
     after = contents(lakehouse.query)
     check_erased(before, after)
-    assert scan([home / "lake", home / "target"], [shop.ADA])[1] == []
+    for table in ("web__clicks", "web__orders"):
+        rows = f"select * from bronze.{table} order by all"
+        copied = rows.replace(f"bronze.{table}", f"'{home}/exports/{table}/data/*.parquet'")
+        assert lakehouse.query(copied) == lakehouse.query(rows)
+    assert scan([home / name for name in ("lake", "target", "exports")], [shop.ADA])[1] == []
     assert "Nothing is left" in shop.erase(project, "verify", *WHO).stdout
 
     # A new stream reads the topics from their start again, as after a reset of its positions.

@@ -26,6 +26,13 @@ KeysFile = Annotated[
     Path | None,
     typer.Option("--keys-file", help="A file with one key a line, `-` is standard input."),
 ]
+Exports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--export",
+        help="An export or archive that the lake does not know of: copied or moved; repeatable.",
+    ),
+]
 
 
 def _keys(keys: list[str] | None, file: Path | None) -> list[str]:
@@ -43,6 +50,7 @@ def plan(
     subject: Subject,
     keys: Keys = None,
     keys_file: KeysFile = None,
+    export: Exports = None,
     target: Target = None,
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
@@ -54,7 +62,7 @@ def plan(
     from lakebed.erase import request as requests
 
     project = project_of(target, project_dir, profiles_dir)
-    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    request = requests.prepare(project, subject, _keys(keys, keys_file), export or ())
     _show(request, requests.erase(project, request, dry_run=True)["tables"])
 
 
@@ -63,6 +71,7 @@ def run(
     subject: Subject,
     keys: Keys = None,
     keys_file: KeysFile = None,
+    export: Exports = None,
     nothing_runs: Annotated[
         bool,
         typer.Option(
@@ -74,7 +83,7 @@ def run(
     project_dir: ProjectDir = None,
     profiles_dir: ProfilesDir = None,
 ) -> None:
-    """Erase a subject from every table, landing file, old version and the catalogue.
+    """Erase a subject from every table, landing file, export, old version and the catalogue.
 
     Needs LAKEBED_ERASURE_KEY, a secret to keep. Killed, it is run again with the same keys.
 
@@ -87,7 +96,7 @@ def run(
     lake = _lake(project)
     if lake:
         ducklake.check(lake)  # said before anything
-    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    request = requests.prepare(project, subject, _keys(keys, keys_file), export or ())
     folders, streams = ({}, []) if lake else _locations(project, request)
     begun = datetime.now(timezone.utc)
     if not lake or lake.shared:
@@ -109,6 +118,7 @@ def verify(
     subject: Subject,
     keys: Keys = None,
     keys_file: KeysFile = None,
+    export: Exports = None,
     value: Annotated[
         list[str] | None,
         typer.Option(help="A value to look for byte by byte, e.g. an e-mail address; repeatable."),
@@ -131,7 +141,7 @@ def verify(
     from lakebed.store import is_object_store
 
     project = project_of(target, project_dir, profiles_dir)
-    request = requests.prepare(project, subject, _keys(keys, keys_file))
+    request = requests.prepare(project, subject, _keys(keys, keys_file), export or ())
     tables = requests.erase(project, request, dry_run=True)["tables"]
     left = [f"{rows} rows in {name}" for name, rows in tables.items()]
     left += [f"{lines} lines in {file.name}" for file, _, lines in request.found]
@@ -141,6 +151,7 @@ def verify(
         lake = _lake(project)
         stored = _locations(project, request)[0]
         places = {*_folders(lake), *filter(None, [request.landing])}
+        places |= {export.folder for export in request.exports}
         places |= {Path(table) for table in stored if not is_object_store(table)}
         folders = sorted(
             f for f in places if not any(f != g and f.is_relative_to(g) for g in places)
@@ -151,7 +162,10 @@ def verify(
         looked = f"{len(values)} values looked for in {files} files"
     if left:
         raise UserError("\n  ".join(["it is not erased:", *left]))
-    typer.echo(f"Nothing is left in {len(request.tables)} tables; {looked}.")
+    for line in request.overlooked:
+        typer.echo(f"Not looked into: {line}", err=True)
+    there = f" and {len(request.exports)} exports" if request.exports else ""
+    typer.echo(f"Nothing is left in {len(request.tables)} tables{there}; {looked}.")
 
 
 def _lake(project: Project) -> Lake | None:
@@ -199,9 +213,14 @@ def _show(request: Request, tables: dict[str, int]) -> None:
         f"{table.schema}.{table.identifier}": "delete" if table.delete else "anonymise"
         for table in request.tables
     }
+    policies |= {
+        export.name: "delete" if export.table.delete else "anonymise" for export in request.exports
+    }
+    for line in request.overlooked:
+        typer.echo(f"Not looked into: {line}", err=True)
     for name, rows in sorted(tables.items()):
         typer.echo(f"  {rows:>9,}  {policies.get(name, '')} {name}")
     for file, _, lines in request.found:
         typer.echo(f"  {lines:>9,}  lines of {file.name}")
     if not tables and not request.found:
-        typer.echo("No row and no landing file is left.")
+        typer.echo("No row, no landing file and no export is left.")

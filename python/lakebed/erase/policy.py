@@ -168,6 +168,15 @@ def declared(manifest: Mapping[str, Any]) -> list[str]:
     )
 
 
+def stored(manifest: Mapping[str, Any]) -> list[str]:
+    """`schema.table` of every model, snapshot, seed and source."""
+    return [
+        f"{node['schema']}.{node.get('identifier') or node.get('alias') or node['name']}"
+        for node in [*manifest["nodes"].values(), *manifest.get("sources", {}).values()]
+        if node["resource_type"] in (*_STORED, "source")
+    ]
+
+
 def tests(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where tests store the rows that fail them, if they do: schemas, the names of tables there
     (`identifiers`), and of other tables there (`others`)."""

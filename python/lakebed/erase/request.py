@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lakebed.dbt import Project, answer
+from lakebed.erase import exports, policy
 from lakebed.erase import files as landed
-from lakebed.erase import policy
+from lakebed.erase.exports import Export
 from lakebed.erase.hashing import Hasher, key_id, normal, secret
 from lakebed.errors import UserError
 
@@ -35,10 +36,15 @@ class Request:
     key_type: str
     declared: list[str]  # sources of dbt, `schema.table`
     tests: list[dict[str, Any]]
+    exports: list[Export]
+    overlooked: list[str]  # exports that were not looked into, and why
 
 
-def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
-    """Check everything that can be checked. Raises UserError; touches nothing."""
+def prepare(
+    project: Project, subject: str, keys: Sequence[str], more: Sequence[Path] = ()
+) -> Request:
+    """Check everything that can be checked; `more` are folders of exports that the lake does not
+    know of. Raises UserError; touches nothing."""
     key = secret()
     manifest = project.manifest()
     tables = policy.plan(manifest, subject)
@@ -67,6 +73,8 @@ def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
     }
     landing = _landing(project, manifest)
     found = list(landed.affected(landing, rules, tests, wanted)) if landing and rules else []
+    engine = manifest["metadata"]["adapter_type"]
+    copies, overlooked = exports.find(project, engine, tables, policy.stored(manifest), more)
     mark = hmac.new(key, "\n".join([subject, *hashes]).encode(), hashlib.sha256).hexdigest()
     return Request(
         subject,
@@ -82,11 +90,14 @@ def prepare(project: Project, subject: str, keys: Sequence[str]) -> Request:
         kind,
         policy.declared(manifest),
         policy.tests(manifest),
+        copies,
+        overlooked,
     )
 
 
 def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str, Any]:
-    """Rows and landing files; with `dry_run` only count. Returns {tables: {name: rows}, known}."""
+    """Rows, landing files and exports; with `dry_run` only count. Returns {tables: {name: rows},
+    known}; exports are among the tables."""
     staged = []
     if not dry_run:
         if request.landing:
@@ -107,11 +118,16 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
         "key_type": request.key_type,
         "declared": request.declared,
         "tests": request.tests,
+        "exports": [export.described() for export in request.exports],
     }
     printed = project.operation("erase_rows", {"plan": plan, "dry_run": dry_run}, request.keys)
     for file in staged:
         file.replace()
-    return answer(printed)
+    found = answer(printed)
+    for export in [] if dry_run else request.exports:
+        if export.name in found["tables"] or export.asks_for(request.keys):
+            exports.rewrite(project, export, request.keys, request.request_id)
+    return found
 
 
 def begin(project: Project, request: Request, nothing_runs: bool) -> None:

@@ -1,0 +1,45 @@
+{#- Erasure in exports of tables with a policy: what the policy does to the table is done to its copy. -#}
+
+{#- How many rows of subjects are in an export. Arguments: export, a dictionary made by
+    python/lakebed/erase/exports.py: name, folder (of its Parquet files), table (its plan), columns,
+    rows; keys. Returns: a number. Engines: DuckDB, Spark. -#}
+{% macro rows_in_export(export, keys) %}
+    {%- if not export.rows -%}{{- return(0) -}}{%- endif -%}
+    {%- set table, names = export.table, export.columns | map(attribute='name') | list -%}
+    {%- set needed = table['keys'] | map(attribute='name') | list + (['_record', '_header'] if table.line else []) -%}
+    {%- set needed = needed + (['_batch_id', '_file_name', '_line', '_record'] if table.lines_of else []) + (['broken_rules'] if table.judged else []) -%}
+    {%- for column in needed if column not in names -%}
+        {{ exceptions.raise_compiler_error("Lakebed: " ~ export.name ~ " has no column " ~ column ~ ", which says whose its rows are: delete it, and `lakebed exports --forget` it. Nothing was erased.") }}
+    {%- endfor -%}
+    {%- do lakebed.refuse_untagged(table, none, names) -%}
+    {%- set found = lakebed.rows_of_subject(table, keys) -%}
+    {{- return(run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int) -}}
+{% endmacro %}
+
+{#- Writes the rows of an export, as they are after the erasure of its table, to another folder.
+    Arguments: export; folder, an absolute path that is not there. The keys come by the environment.
+    Prints a line of JSON: what the manifest says of them. -#}
+{% macro erase_export(export, folder) %}
+    {%- set table, names = export.table, export.columns | map(attribute='name') | list -%}
+    {%- set found = lakebed.rows_of_subject(table, fromjson(env_var('LAKEBED_ERASURE_SUBJECTS'))) -%}
+    {%- set changes = {} if table.delete else lakebed.erased_values(table, names) -%}
+    {%- set bronze = load_relation(lakebed.lines_relation(table)) if table.lines_of and not table.delete -%}
+    {%- if table.lines_of and not table.delete -%}
+        {#- The line as bronze has it by now; none when retention has removed it. -#}
+        {%- do changes.update({'_record': "coalesce(l._record, '')" if bronze else "''"}) -%}
+    {%- endif -%}
+    {%- set selected = [] -%}
+    {%- for column in export.columns -%}
+        {%- set own = 't.' ~ adapter.quote(column.name) -%}
+        {%- set value = 'case when ' ~ found.theirs ~ ' then ' ~ changes[column.name] ~ ' else ' ~ own ~ ' end' if column.name in changes else own -%}
+        {%- do selected.append('cast(' ~ value ~ ' as ' ~ column.type ~ ') as ' ~ adapter.quote(column.name)) -%}
+    {%- endfor -%}
+    {%- set gone = '(' ~ found.theirs ~ ' or ' ~ found.lost ~ ')' if table.delete else found.lost -%}
+    {%- set rows = 'select ' ~ selected | join(', ') ~ ' from ' ~ lakebed.parquet_files(export.folder) ~ ' as t'
+        ~ (' left join ' ~ bronze ~ ' as l on ' ~ lakebed.same_line() if bronze else '') ~ ' where not coalesce(' ~ gone ~ ', false)' -%}
+    {%- set digest = lakebed.write_checked(rows, export.columns, folder) -%}
+    {%- if not digest -%}
+        {{ exceptions.raise_compiler_error("Lakebed: the rows of " ~ export.name ~ " are not the same in new files; it is as it was. Run the same command again.") }}
+    {%- endif -%}
+    {%- do print('LAKEBED ' ~ tojson({'rows': digest[0], 'digest': digest[1]})) -%}
+{% endmacro %}
