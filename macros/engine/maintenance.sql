@@ -58,9 +58,9 @@
     {%- set old = lakebed.expirable_snapshots(keep_days) -%}
     {%- set lake = run_query(
         'select (select count(*) from ducklake_snapshots(' ~ database ~ ')), (select count(*) from ' ~ metadata ~ '.ducklake_files_scheduled_for_deletion where schedule_start < (' ~ lakebed.as_of() ~ " at time zone 'UTC') - interval '1 day'), "
-        ~ '(select coalesce(sum(file_size_bytes), 0) from ' ~ metadata ~ ".ducklake_data_file where end_snapshot is not null), (select catalog_type != 'duckdb' from ducklake_settings(" ~ database ~ '))'
+        ~ '(select coalesce(sum(file_size_bytes), 0) from ' ~ metadata ~ ".ducklake_data_file where end_snapshot is not null)"
     ).rows[0] -%}
-    {{- return({'tables': tables, 'lake': {'versions': lake[0] | int, 'expirable': old | length, 'removable_files': lake[1] | int, 'old_bytes': lake[2] | int, 'shared': lake[3]}}) -}}
+    {{- return({'tables': tables, 'lake': {'versions': lake[0] | int, 'expirable': old | length, 'removable_files': lake[1] | int, 'old_bytes': lake[2] | int, 'shared': lakebed.has_shared_catalogue(target.database)}}) -}}
 {% endmacro %}
 
 {% macro spark__measured_tables(keep_days) %}

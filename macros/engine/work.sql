@@ -55,9 +55,14 @@
     {#- A project that has its tables in a plain file of DuckDB is one process, too. -#}
     {%- set database = lakebed.text_literal(target.database) -%}
     {%- if not run_query('select 1 from duckdb_databases() where database_name = ' ~ database ~ " and type = 'ducklake'").rows -%}{{- return(false) -}}{%- endif -%}
-    {{- return(run_query('select 1 from ducklake_settings(' ~ database ~ ") where catalog_type = 'postgres'").rows | length > 0) -}}
+    {{- return(lakebed.has_shared_catalogue(target.database)) -}}
 {% endmacro %}
 {% macro spark__writes_beside_others() %}{{- return(true) -}}{% endmacro %}
+
+{#- Whether a DuckLake's catalogue is a database server's, not a file of one process. Returns: boolean. -#}
+{% macro has_shared_catalogue(database) %}
+    {{- return(run_query('select 1 from ducklake_settings(' ~ lakebed.text_literal(database) ~ ") where catalog_type != 'duckdb'").rows | length > 0) -}}
+{% endmacro %}
 
 {#- The table, in the words of who keeps it: of PostgreSQL itself, whose transactions are none of DuckDB's. -#}
 {% macro work_in_progress() %}{{- return(adapter.dispatch('work_in_progress', 'lakebed')()) -}}{% endmacro %}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,16 +77,22 @@ def spark() -> None:
         pytest.skip(f"No Spark here. {error}")
 
 
+@contextmanager
+def thrift_server(home: Path, table_format: str) -> Iterator[Cluster]:
+    """Without workers, which only cost time here."""
+    thrift, connect = free_ports(2)
+    yield up(home, 0, thrift, connect, table_format)
+    down(home)
+
+
 @pytest.fixture(scope="session")
 def cluster(
     spark: None,  # noqa: ARG001
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
-    """A Thrift server for small projects; without workers, which only cost time here."""
-    home = tmp_path_factory.mktemp("cluster")
-    thrift, connect = free_ports(2)
-    yield up(home, 0, thrift, connect, "delta")
-    down(home)
+    """A Thrift server for small projects."""
+    with thrift_server(tmp_path_factory.mktemp("cluster"), "delta") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +101,19 @@ def iceberg_cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
     """The same with Iceberg."""
-    home = tmp_path_factory.mktemp("iceberg")
-    thrift, connect = free_ports(2)
-    yield up(home, 0, thrift, connect, "iceberg")
-    down(home)
+    with thrift_server(tmp_path_factory.mktemp("iceberg"), "iceberg") as found:
+        yield found
+
+
+@pytest.fixture(params=["delta", pytest.param("iceberg", marks=pytest.mark.soak)])
+def own_cluster(
+    spark: None,  # noqa: ARG001
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Iterator[Cluster]:
+    """For one test alone: of all streams of a lake, or of tables with the project's own names."""
+    with thrift_server(tmp_path / "cluster", request.param) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

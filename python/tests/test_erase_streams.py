@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lakebed.erase.suppress import _counted
 from lakebed.ingest.patience import Patience, TryLater
 from lakebed.project import SparkLake
 from lakebed.spark.arrow import unpacked
-from lakebed.spark.cluster import Cluster, down, free_ports, up
+from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
 from lakebed.spark.sink import SparkSink, hold
 from lakehouse import Lakehouse
@@ -155,18 +155,6 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     refused_plan = shop.erase(project, "run", "customer", "cust-00001", check=False)
     assert "bronze.web__other, which a stream writes, names the customer" in refused_plan.stderr
     assert len(contents(lakehouse.query)[0]) == len(twice[0])
-
-
-@pytest.fixture(params=["delta", pytest.param("iceberg", marks=pytest.mark.soak)])
-def own_cluster(
-    spark: None,  # noqa: ARG001
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> Iterator[Cluster]:
-    """An erasure looks at all streams of a lake: not of one that others write to."""
-    thrift, connect = free_ports(2)
-    yield up(tmp_path / "cluster", 0, thrift, connect, request.param)
-    down(tmp_path / "cluster")
 
 
 @pytest.mark.spark

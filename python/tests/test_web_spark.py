@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from broker import Broker
-from lakebed.spark.cluster import Cluster, down, free_ports, up
+from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
 from lakehouse import Lakehouse
 from streams import Stream, send
@@ -29,27 +28,14 @@ TABLES = {
 }
 
 
-@pytest.fixture(params=["delta", pytest.param("iceberg", marks=pytest.mark.soak)])
-def own(
-    spark: None,  # noqa: ARG001
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> Iterator[Cluster]:
-    """A cluster whose tables have the project's own names."""
-    home = tmp_path / "cluster"
-    thrift, connect = free_ports(2)
-    yield up(home, 0, thrift, connect, request.param)
-    down(home)
-
-
-def test_the_rows_of_duckdb(tmp_path: Path, broker: Broker, own: Cluster) -> None:
+def test_the_rows_of_duckdb(tmp_path: Path, broker: Broker, own_cluster: Cluster) -> None:
     """In two deliveries, of which the second has late events and repeats of the first."""
     topic = broker.topic("clicks", 3)
     domain = {"LAKEBED_DOMAINS": "web"}
     lakes = {
         "local": Lakehouse(tmp_path / "duckdb", domain),
         "spark": Lakehouse(
-            tmp_path / "spark", {**domain, **own.environment, "LAKEBED_TARGET": "spark"}
+            tmp_path / "spark", {**domain, **own_cluster.environment, "LAKEBED_TARGET": "spark"}
         ),
     }
     lines, truth = tmp_path / "events.jsonl", tmp_path / "truth.csv"
@@ -72,7 +58,7 @@ def test_the_rows_of_duckdb(tmp_path: Path, broker: Broker, own: Cluster) -> Non
         found = session.sql(f"select {', '.join(columns)} from {table}").collect()
         return sorted(repr(tuple(row)) for row in found)
 
-    with connect_session(own.connect_url) as session:
+    with connect_session(own_cluster.connect_url) as session:
         for table, fewest in TABLES.items():
             columns = [c for c in session.table(table).columns if c not in OF_A_BATCH]
             expected = lakes["local"].query(f"select {', '.join(columns)} from {table}")

@@ -102,10 +102,6 @@ class SparkSink:
     _ready: bool = field(default=False, init=False)
 
     @property
-    def table_format(self) -> str:
-        return table_format()
-
-    @property
     def positions_table(self) -> str:
         return f"ops.positions__{self.stream}"
 
@@ -230,9 +226,7 @@ class SparkSink:
         fresh = types(self._session.createDataFrame(zoned(rows.slice(0, 1))))
         columns = ", ".join(f"`{name}` {kind}" for name, kind in fresh.items())
         self._session.sql("create schema if not exists bronze")
-        self._session.sql(
-            f"create table if not exists {table} ({columns}) using {self.table_format}"
-        )
+        self._session.sql(f"create table if not exists {table} ({columns}) using {table_format()}")
         for name, kind in new_columns(table, types(self._session.table(table)), fresh).items():
             self._session.sql(f"alter table {table} add columns (`{name}` {kind})")
 
@@ -330,7 +324,7 @@ class SparkSink:
             else:
                 append_once(
                     self._session,
-                    self.table_format,
+                    table_format(),
                     name,
                     table,
                     Batch(batch, app, self.positions_table),
@@ -392,7 +386,7 @@ class SparkSink:
     def _begin_session(self) -> None:
         if self._session is not None:
             return
-        wanted = self.table_format
+        wanted = table_format()
         with ExitStack() as opened:
             if self.lake.shared:
                 where = urlparse(url := connect_url())
@@ -456,7 +450,7 @@ class SparkSink:
     def _create(self, table: str, columns: Mapping[str, str]) -> None:
         definition = ", ".join(f"`{column}` {_TYPES[kind]}" for column, kind in columns.items())
         self._session.sql(
-            f"create table if not exists {table} ({definition}) using {self.table_format}"
+            f"create table if not exists {table} ({definition}) using {table_format()}"
         )
 
     def _begin(self) -> None:
