@@ -43,13 +43,15 @@ def backfill(
     2017-01-01 --end 2017-04-01
     """
     from lakebed import backfill as work
+    from lakebed.work import at_work
 
     if undo and (dry_run or again or at_most):
         raise UserError("--undo goes with no other option than the span.")
     project = project_of(target, project_dir, profiles_dir)
     if undo:
         found = work.last_attempt(project, select, start, end)
-        _show_tables(work.undo(project, found))
+        with at_work(project, "lakebed backfill"):
+            _show_tables(work.undo(project, found))
         typer.echo("The span is what it was before the backfill.")
         _show_below(found)
         return
@@ -63,7 +65,8 @@ def backfill(
             _show(step, work.compare(project, found, "none", *step), dry=True)
         _show_below(found)
         return
-    result = work.run(project, found, at_most, _show)
+    with at_work(project, "lakebed backfill"):
+        result = work.run(project, found, at_most, _show)
     if result is None:
         typer.echo("Steps are left: the same command goes on, `--undo` puts the old rows back.")
         return

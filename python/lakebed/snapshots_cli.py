@@ -28,8 +28,11 @@ def export(
     Example: lakebed export gold.fct_sales_lines exports/sales-2017
     """
     from lakebed import snapshots
+    from lakebed.work import at_work
 
-    made = snapshots.export(project_of(target, project_dir, profiles_dir), table, folder, where)
+    project = project_of(target, project_dir, profiles_dir)
+    with at_work(project, "lakebed export"):
+        made = snapshots.export(project, table, folder, where)
     typer.echo(f"{made['rows']:,} rows in {len(made['files'])} files; sha256 {made['sha256']}")
 
 
@@ -78,7 +81,9 @@ def import_(
     Example: lakebed import exports/sales-2017 gold.sales_2017
     """
     from lakebed import snapshots
+    from lakebed.work import at_work
 
     project = project_of(target, project_dir, profiles_dir)
-    made = snapshots.import_as(project, folder, table, sha256)
+    with at_work(project, "lakebed import"):
+        made = snapshots.import_as(project, folder, table, sha256)
     typer.echo(f"{table}: {made['rows']:,} rows of {made['table']}.")

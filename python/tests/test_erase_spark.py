@@ -106,7 +106,12 @@ def refused_beside_a_build(project: DbtProject) -> None:
 
 
 def refused_beside_an_erasure(project: DbtProject) -> None:
-    for command in (("dbt", "build"), ("lakebed", "retain", "run")):
+    for command in (
+        ("dbt", "build"),
+        ("lakebed", "retain", "run"),
+        ("lakebed", "export", f"{project.schema}_{EXPORTED[0]}", "exports/more"),
+        ("lakebed", "convert", "sync", "gold.none"),
+    ):
         refused = warm.run(command, project.folder, shop.environment(project))
         assert refused.returncode != 0
         assert "has not ended: nothing may be written" in refused.stdout + refused.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from lakebed.options import ProfilesDir, ProjectDir, Target, project_of
 
 if TYPE_CHECKING:
     from lakebed.convert.state import Conversion
+    from lakebed.dbt import Project
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,8 +43,8 @@ def start(
     """
     from lakebed.convert import run
 
-    project = project_of(target, project_dir, profiles_dir)
-    run.start(project, folder, view, to, replace_view, typer.echo)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        run.start(project, folder, view, to, replace_view, typer.echo)
     typer.echo(f"Readers read {view}. Next: `lakebed convert cut-over {view}`; `sync` until then.")
 
 
@@ -59,7 +62,8 @@ def publish(
     """
     from lakebed.convert import run
 
-    compared = run.publish(project_of(target, project_dir, profiles_dir), table, folder)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        compared = run.publish(project, table, folder)
     typer.echo(f"{compared.rows:,} rows of {table} are in {folder}. In the other lake:")
     typer.echo(f"  lakebed convert start {folder} {table}")
 
@@ -80,7 +84,8 @@ def sync(
     """
     from lakebed.convert import run
 
-    run.sync(project_of(target, project_dir, profiles_dir), view, recopy, typer.echo)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        run.sync(project, view, recopy, typer.echo)
 
 
 @app.command()
@@ -118,7 +123,8 @@ def cut_over(
     """
     from lakebed.convert import run
 
-    compared = run.cut_over(project_of(target, project_dir, profiles_dir), view, typer.echo)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        compared = run.cut_over(project, view, typer.echo)
     typer.echo(f"Readers of {view} see the table, with the same {compared.rows:,} rows.")
 
 
@@ -139,8 +145,8 @@ def roll_back(
     """
     from lakebed.convert import run
 
-    project = project_of(target, project_dir, profiles_dir)
-    compared = run.roll_back(project, view, to, typer.echo)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        compared = run.roll_back(project, view, to, typer.echo)
     typer.echo(f"Readers of {view} see the files, with the same {compared.rows:,} rows.")
 
 
@@ -166,9 +172,9 @@ def finish(
     """
     from lakebed.convert import run
 
-    project = project_of(target, project_dir, profiles_dir)
-    for line in run.finish(project, view, delete_files, drop_table, after_days):
-        typer.echo(line)
+    with _at_work(target, project_dir, profiles_dir) as project:
+        for line in run.finish(project, view, delete_files, drop_table, after_days):
+            typer.echo(line)
 
 
 @app.command()
@@ -189,6 +195,18 @@ def status(
         )
     if not found:
         typer.echo("Nothing is being converted.")
+
+
+@contextmanager
+def _at_work(
+    target: str | None, project_dir: Path | None, profiles_dir: Path | None
+) -> Iterator[Project]:
+    """The project, while no erasure begins."""
+    from lakebed.work import at_work
+
+    project = project_of(target, project_dir, profiles_dir)
+    with at_work(project, "lakebed convert"):
+        yield project
 
 
 def _next(found: Conversion) -> str:
