@@ -132,7 +132,7 @@ def bronze_rows(
     return _arrow(
         bronze_columns(entity),
         {
-            "_source": [stream] * count,
+            "_source": _same("varchar", stream, count),
             "_topic": [record.topic for record in records],
             "_topic_partition": [record.partition for record in records],
             "_offset": [record.offset for record in records],
@@ -141,9 +141,9 @@ def bronze_rows(
             "_raw": [record.raw for record in records],
             "_schema_id": [record.schema_id for record in records],
             "_headers": [headers_json(record.headers) for record in records],
-            "_sent_at": [_moment(record.sent_at) for record in records],
-            "_batch_id": [batch] * count,
-            "ingested_at": [now] * count,
+            "_sent_at": _moments(record.sent_at for record in records),
+            "_batch_id": _same("bigint", batch, count),
+            "ingested_at": _same("timestamp", now, count),
         },
     )
 
@@ -164,7 +164,7 @@ def dlq_rows(stream: str, rejected: Sequence[Rejected], now: datetime) -> pa.Tab
             "record_key": [record.key for record in records],
             "record_value": [record.value for record in records],
             "headers": [headers_json(record.headers) for record in records],
-            "sent_at": [_moment(record.sent_at) for record in records],
+            "sent_at": _moments(record.sent_at for record in records),
             "category": [each.category for each in rejected],
             "reason": [each.reason for each in rejected],
             "attempts": [1] * count,
@@ -196,15 +196,19 @@ def still_open(query: Any, marks: Iterable[Mark]) -> bool:
     return expected <= set(found)
 
 
-def _arrow(columns: Mapping[str, str], values: Mapping[str, list[Any]]) -> pa.Table:
+def _arrow(columns: Mapping[str, str], values: Mapping[str, list[Any] | pa.Array]) -> pa.Table:
     return pa.table({name: pa.array(values[name], _ARROW[kind]) for name, kind in columns.items()})
 
 
-def _moment(milliseconds: int | None) -> datetime | None:
-    """UTC without a zone. A time that no calendar has (a broken clock) is None."""
-    if milliseconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).replace(tzinfo=None)
-    except (OverflowError, OSError, ValueError):
-        return None
+def _same(kind: str, value: Any, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, _ARROW[kind]), count)
+
+
+#: Milliseconds since 1970 of the first and the last moment of a calendar.
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
+
+
+def _moments(milliseconds: Iterable[int | None]) -> pa.Array:
+    """UTC without a zone. A time that no calendar has (a broken clock) is null."""
+    times = [t if t is not None and _FIRST <= t <= _LAST else None for t in milliseconds]
+    return pa.array(times, pa.timestamp("ms")).cast(_ARROW["timestamp"])
