@@ -347,7 +347,8 @@ class KafkaStream:
         buffer.records.append((self.config.topics[topic], record))
         buffer.bytes += record.size
         buffer.last[topic, partition] = offset
-        self._ended.discard((topic, partition))
+        if self._ended:
+            self._ended.discard((topic, partition))
         self._away = ""
 
     def _due(self) -> bool:

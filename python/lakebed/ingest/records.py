@@ -217,6 +217,7 @@ def judge(
     """
     good: dict[Entity, list[Record]] = {}
     rejected: list[Rejected] = []
+    last, held = None, list[Record]()
     for entity, record in records:
         if entity.decoder is not None and record.value is not None:
             entity.decoder.prepare(record)
@@ -226,7 +227,9 @@ def judge(
         if isinstance(verdict, Rejected):
             rejected.append(verdict)
         else:
-            good.setdefault(entity, []).append(verdict)
+            if entity is not last:  # its hash is dear, and most come in a row
+                last, held = entity, good.setdefault(entity, [])
+            held.append(verdict)
     for entity, held in list(good.items()):
         if entity.check is not None:
             good[entity], refused = _checked(entity, entity.check, held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -112,6 +113,10 @@ def stream(
                 target=_report, args=(work, say, done, status_every), daemon=True
             )
             reporter.start()
+            # Records are many objects and in no cycle: to look for one at each 700 of them takes a
+            # seventh of the time. What is loaded by now stays.
+            gc.freeze()
+            gc.set_threshold(100_000)
             try:
                 with serving(
                     metrics_port,
