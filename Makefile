@@ -68,12 +68,16 @@ soak: $(VENV)/ok  ## The long proofs: hundreds of kills, scale
 	pytest -m soak
 
 bench: $(VENV)/ok  ## Benchmarks: ratios to the obvious alternative, into data/benchmarks.json
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements/bench.lock
 	cd python && python -m benchmarks
 
-lock:  ## Resolve pyproject.toml into requirements/dev.lock
+lock:  ## Resolve pyproject.toml into requirements/dev.lock, and what benchmarks compare with
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
 	  --group dev --extra cdc --extra http --extra kafka --extra lineage --extra s3 --extra samples --extra spark --extra team pyproject.toml -o requirements/dev.lock
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header \
+	  --group bench --constraint requirements/dev.lock -o requirements/bench.lock
 
 clean:  ## Remove what was built, the lake included
 	rm -rf data target logs dbt_packages

@@ -20,6 +20,7 @@ NAMES = (
     "build",
     "incremental_day",
     "compaction",
+    "delta_rs",
     "erase",
     "as_of",
     "scd2",

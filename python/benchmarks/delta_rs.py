@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,17 @@ from lakebed.spark.settings import session
 from benchmarks.compaction import connect
 from benchmarks.measure import Result, compared, environment, run
 
+#: In a process of its own: a catalogue of Derby is one's alone until that ends.
+CREATE = """
+import sys
+from pathlib import Path
+from lakebed.spark.settings import session
+
+spark = session(Path(sys.argv[1]))
+spark.sql("create schema gold")
+for number, table in enumerate(sys.argv[2:]):
+    spark.sql(f"create table gold.small_{number} using delta location '{table}'")
+"""
 FILES, ROWS = 1_000, 3_000_000
 TARGET_MB = 64
 
@@ -44,7 +56,7 @@ def rows() -> pa.Table:
 def started(home: Path) -> Iterator[Any]:
     before = dict(os.environ)
     os.environ.update(environment(home))
-    spark = session(home / "lake" / "spark")
+    spark = session(home / "session")  # the lake's own is dbt's
     try:
         yield spark
     finally:
@@ -87,18 +99,15 @@ def measure(home: Path, repeats: int = 3) -> Result:
             table = copied()
             optimize = f"optimize delta.`{table}`"
             timed(names[1], lambda: spark.sql(optimize).collect(), table)  # noqa: B023
-        spark.sql("create schema gold")
-        for number in range(repeats):
-            table = copied()
-            spark.sql(f"create table gold.small_{number} using delta location '{table}'")
+    tables = [str(copied()) for _ in range(repeats)]
+    run(home, sys.executable, "-c", CREATE, str(home / "lake" / "spark"), *tables)
     command = ("dbt", "--quiet", "run-operation", "optimize", "--target")
     for number in range(repeats):
         arguments = json.dumps({"relation": f"gold.small_{number}", "target_mb": TARGET_MB})
-        table = home / f"copy_{2 * repeats + 3 + number}"
         timed(
             "`optimize` of a lake on Spark, its start included",
             lambda: run(home, *command, "spark_local", "--args", arguments),  # noqa: B023
-            table,
+            Path(tables[number]),
         )
     with connect(home) as lake:
         lake.execute("create schema gold")
