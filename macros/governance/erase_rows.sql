@@ -134,7 +134,7 @@
     {%- endif -%}
     {%- if table.row_hash and '_row_hash' in columns -%}
         {%- set hashed = [] -%}
-        {%- for column in table.row_hash -%}{%- do hashed.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
+        {%- for column in table.row_hash if column in columns -%}{%- do hashed.append(changes.get(column) or 't.' ~ adapter.quote(column)) -%}{%- endfor -%}
         {%- do changes.update({'_row_hash': lakebed.surrogate_key(hashed)}) -%}
     {%- endif -%}
     {{- return(changes) -}}

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lakebed.ingest.avro import SINGLE_OBJECT, AvroSchema, PlainAvro, as_json
 from lakebed.ingest.protobuf import PlainProtobuf, ProtobufSchema
 from lakebed.ingest.records import Entity, Record, Rejected, SchemaError, Unreadable
+from lakebed.ingest.tables import bronze_rows, utc_now
 from messages import ORDER, descriptors, message_class
 
 PROVES = ["pat-streaming-ingest"]
@@ -359,6 +360,36 @@ def test_defaults_are_there_and_null_characters_are_escaped() -> None:
     assert json.loads(found.value or b"")["amount"] == "0"
     # A tombstone is one, whatever the format.
     assert entity.judge(record(None)) == record(None)
+
+
+def moment(milliseconds: int | None) -> datetime | None:
+    """By the calendar, which ends somewhere."""
+    if milliseconds is None:
+        return None
+    try:
+        return EPOCH.replace(tzinfo=None) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+
+
+ENDS = [-62_135_596_800_000, 253_402_300_799_999]
+TIMES = (
+    st.none()
+    | LONG
+    | st.integers(0, 2**42)
+    | st.sampled_from([e + d for e in ENDS for d in (-1, 0, 1)])
+)
+
+
+@given(st.lists(TIMES, max_size=20))
+def test_times_of_any_clock(times: list[int | None]) -> None:
+    records = [Record("t", 0, n, None, b"v", [], sent_at) for n, sent_at in enumerate(times)]
+    now = utc_now()
+    rows = bronze_rows("s", Entity("a", "text"), records, 7, now).to_pylist()
+    found = [
+        (row["_source"], row["_batch_id"], row["ingested_at"], row["_sent_at"]) for row in rows
+    ]
+    assert found == [("s", 7, now, moment(sent_at)) for sent_at in times]
 
 
 def test_json_that_cannot_be() -> None:
