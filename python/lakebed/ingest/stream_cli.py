@@ -114,9 +114,10 @@ def stream(
             )
             reporter.start()
             # Records are many objects and in no cycle: to look for one at each 700 of them takes a
-            # seventh of the time. What is loaded by now stays.
+            # seventh of the time. What is loaded by now stays; an error's frames, which may be in
+            # one, go after a few batches.
             gc.freeze()
-            gc.set_threshold(100_000)
+            gc.set_threshold(50_000, 5, 5)
             try:
                 with serving(
                     metrics_port,
