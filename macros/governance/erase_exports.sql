@@ -5,6 +5,12 @@
     rows; keys. Returns: a number. Engines: DuckDB, Spark. -#}
 {% macro rows_in_export(export, keys) %}
     {%- if not export.rows -%}{{- return(0) -}}{%- endif -%}
+    {%- do lakebed.check_export_columns(export) -%}
+    {%- set found = lakebed.rows_of_subject(export.table, keys) -%}
+    {{- return(run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int) -}}
+{% endmacro %}
+
+{% macro check_export_columns(export) %}
     {%- set table, names = export.table, export.columns | map(attribute='name') | list -%}
     {%- set needed = table['keys'] | map(attribute='name') | list + (['_record', '_header'] if table.line else []) -%}
     {%- set needed = needed + (['_batch_id', '_file_name', '_line', '_record'] if table.lines_of else []) + (['broken_rules'] if table.judged else []) -%}
@@ -12,8 +18,40 @@
         {{ exceptions.raise_compiler_error("Lakebed: " ~ export.name ~ " has no column " ~ column ~ ", which says whose its rows are: delete it, and `lakebed exports --forget` it. Nothing was erased.") }}
     {%- endfor -%}
     {%- do lakebed.refuse_untagged(table, none, names) -%}
-    {%- set found = lakebed.rows_of_subject(table, keys) -%}
-    {{- return(run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int) -}}
+{% endmacro %}
+
+{#- Prints the kinds of subjects that were erased from the lake, as a line of JSON. -#}
+{% macro erased_kinds() %}
+    {%- set kinds = run_query('select distinct subject from ' ~ lakebed.erasures()).columns[0].values() | list if load_relation(lakebed.erasures()) else [] -%}
+    {%- do print('LAKEBED ' ~ tojson({'kinds': kinds | sort})) -%}
+{% endmacro %}
+
+{#- Prints how many rows of an export are of people who were erased from the lake, as a line of JSON. They
+    are known by their keyed hashes, so the session needs the key. Arguments: subject, its kind; export. -#}
+{% macro erased_rows_in_export(subject, export) %}
+    {%- if export.rows and lakebed.has_erasures(subject) -%}
+        {%- do lakebed.check_export_columns(export) -%}
+        {%- set table, theirs = export.table, [] -%}
+        {%- set erased = 'select subject_hash from ' ~ lakebed.erasures() ~ " where state = 'started' and subject = " ~ lakebed.text_literal(subject) -%}
+        {%- for column in table['keys'] -%}
+            {%- if table.stream -%}
+                {%- set text = lakebed.json_field('t._record', column.field) if column.field else 't._key' -%}
+                {%- do theirs.append(lakebed.normal_key(text, column.data_type)) -%}
+            {%- else -%}
+                {%- do theirs.append('trim(' ~ lakebed.to_text('t.' ~ adapter.quote(column.name)) ~ ')') -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- if table.line -%}
+            {%- set fields = [lakebed.csv_fields('t._record'), lakebed.csv_fields('t._header')] -%}
+            {%- do theirs.append('case when ' ~ lakebed.array_size(fields[0]) ~ ' = ' ~ lakebed.array_size(fields[1]) ~ ' then ' ~ lakebed.normal_key(lakebed.csv_field_in_condition(fields[0], fields[1], table.line.fields), table.line.data_type) ~ ' end') -%}
+        {%- endif -%}
+        {%- set conditions = [] -%}
+        {%- for text in theirs -%}{%- do conditions.append(lakebed.subject_hash(subject, text) ~ ' in (' ~ erased ~ ')') -%}{%- endfor -%}
+        {%- set rows = run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ conditions | join(' or ')).rows[0][0] | int -%}
+        {%- do print('LAKEBED ' ~ tojson({'rows': rows})) -%}
+    {%- else -%}
+        {%- do print('LAKEBED ' ~ tojson({'rows': 0})) -%}
+    {%- endif -%}
 {% endmacro %}
 
 {#- Writes the rows of an export, as they are after the erasure of its table, to another folder.

@@ -81,9 +81,11 @@ def import_(
     Example: lakebed import exports/sales-2017 gold.sales_2017
     """
     from lakebed import snapshots
+    from lakebed.erase.exports import refuse_erased
     from lakebed.work import at_work
 
     project = project_of(target, project_dir, profiles_dir)
     with at_work(project, "lakebed import"):
+        refuse_erased(project, folder.absolute())
         made = snapshots.import_as(project, folder, table, sha256)
     typer.echo(f"{table}: {made['rows']:,} rows of {made['table']}.")

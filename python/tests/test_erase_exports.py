@@ -71,6 +71,8 @@ def test_an_export_becomes_what_its_table_became(ours: DbtProject) -> None:
     hers = ("--where", f"customer = '{shop.ADA}' or customer = 'cust-00002'")
     asked = lakebed(ours, "export", "main.fct_orders", "exports/asked", *hers).stdout
     before = {name: snapshots.verify(exports / name)["sha256"] for name in ("agg", "some")}
+    backups = ours.folder / "backups"
+    shutil.copytree(exports, backups)
     for table in TABLES:
         assert of_export(exports / table) == of_table(ours, table)
     assert trace_of_ada(ours)
@@ -88,12 +90,23 @@ def test_an_export_becomes_what_its_table_became(ours: DbtProject) -> None:
     refused = lakebed(ours, "check-export", "exports/asked", "--sha256", sha256, check=False)
     assert "manifest.json was changed by erasure " in refused.stderr
     # What is imported is without her, too.
-    lakebed(ours, "import", "exports/asked", "main.again")
+    secret = {"LAKEBED_ERASURE_KEY": shop.KEY}
+    lakebed(ours, "import", "exports/asked", "main.again", env=secret)
     assert ours.query("select customer, count(*) > 0 from main.again group by 1 order by 1") == [
         ("cust-00002", True),
         ("erased", True),
     ]
     assert "Nothing is left in 9 tables and 10 exports" in shop.erase(ours, "verify", *WHO).stdout
+
+    # A copy that no erasure knew of does not bring her back, whatever table it is of.
+    for table in ("main_bronze.bronze_shop__orders", "main_snapshots.snap_customers", "asked"):
+        refused = lakebed(ours, "import", f"backups/{table}", "main.back", check=False, env=secret)
+        assert "rows of a customer who was erased from this lake" in refused.stderr, table
+    blind = lakebed(ours, "import", "backups/asked", "main.back", check=False)
+    assert "LAKEBED_ERASURE_KEY is not the key" in blind.stderr
+    shop.erase(ours, "run", *WHO, "--export", "backups/asked")
+    for name in ("asked", "agg", "some"):
+        lakebed(ours, "import", f"backups/{name}", f"main.back_{name}", env=secret)
 
 
 def test_killed_while_it_writes_them(ours: DbtProject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     assert any(shop.ADA in repr(row) for row in before[2])
     for table in ("web__clicks", "web__orders"):
         lakebed(project, "export", f"bronze.{table}", f"exports/{table}")
+    shutil.copytree(home / "exports", home / "backups")
 
     done = shop.erase(project, "run", *WHO).stdout
     assert "5  delete bronze.web__clicks" in done
@@ -128,6 +130,10 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
         assert lakehouse.query(copied) == lakehouse.query(rows)
     assert scan([home / name for name in ("lake", "target", "exports")], [shop.ADA])[1] == []
     assert "Nothing is left" in shop.erase(project, "verify", *WHO).stdout
+    secret = {"LAKEBED_ERASURE_KEY": shop.KEY}
+    copy = ("import", "backups/web__clicks", "bronze.back")
+    back = lakebed(project, *copy, check=False, env=secret)
+    assert "has 4 rows of a customer who was erased" in back.stderr
 
     # A new stream reads the topics from their start again, as after a reset of its positions.
     for refused in (None, "another secret, of 32 letters ..."):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ MB = 1_000_000
 
 
 def lakebed(
-    project: DbtProject, *command: str, check: bool = True
+    project: DbtProject, *command: str, check: bool = True, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command in a project, as a person runs it."""
     cluster = project.cluster.environment if project.cluster else {}
-    done = warm.run(("lakebed", *command), project.folder, {**os.environ, **cluster})
+    done = warm.run(("lakebed", *command), project.folder, {**os.environ, **cluster, **(env or {})})
     assert not check or not done.returncode, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -14,6 +14,7 @@ from typing import Any
 
 from lakebed import snapshots
 from lakebed.dbt import Project, answer
+from lakebed.erase import policy
 from lakebed.erase.policy import TablePlan
 from lakebed.errors import UserError
 
@@ -86,6 +87,27 @@ def find(
         elif name not in free:
             left.append(f"{folder} is an export of {name}, which no model is, and has no policy.")
     return found, left
+
+
+def refuse_erased(project: Project, folder: Path) -> None:
+    """Raises UserError when an export has rows of people who were erased from the lake: it is a
+    copy that no erasure knew of."""
+    erased = answer(project.operation("erased_kinds", {}))["kinds"]
+    if not erased:
+        return
+    manifest, models = snapshots.verify(folder), project.manifest()
+    for subject in sorted(set(erased) & set(policy.kinds(models))):
+        for table in policy.plan(models, subject):
+            if f"{table.schema}.{table.identifier}".lower() != manifest["table"].lower():
+                continue
+            arguments = {"subject": subject, "export": Export(folder, table, manifest).described()}
+            found = answer(project.operation("erased_rows_in_export", arguments))
+            if found["rows"]:
+                raise UserError(
+                    f"{folder} has {found['rows']:,} rows of a {subject} who was erased from this "
+                    f"lake: `lakebed erase run {subject} ... --export {folder}` with the keys of "
+                    "that request first. Nothing was imported."
+                )
 
 
 def rewrite(project: Project, export: Export, keys: Sequence[str], request_id: str) -> None:

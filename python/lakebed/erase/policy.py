@@ -66,10 +66,8 @@ def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
 
     Raises UserError that names everything the policy forgets.
     """
-    nodes: dict[str, Node] = {
-        key: node for key, node in manifest["nodes"].items() if node["resource_type"] in _STORED
-    } | manifest.get("sources", {})
-    declared = sorted({name for node in nodes.values() for name in _subjects(node)})
+    nodes = _nodes(manifest)
+    declared = kinds(manifest)
     if subject not in declared:
         known = f"; there is {', '.join(declared)}" if declared else ""
         raise UserError(
@@ -89,6 +87,18 @@ def plan(manifest: Mapping[str, Any], subject: str) -> list[TablePlan]:
             "\n  ".join([f"the erasure policy of '{subject}' has gaps:", *sorted(problems)])
         )
     return sorted(tables, key=lambda table: (table.line is None, table.name))
+
+
+def kinds(manifest: Mapping[str, Any]) -> list[str]:
+    """The kinds of subjects that columns are tagged with."""
+    return sorted({name for node in _nodes(manifest).values() for name in _subjects(node)})
+
+
+def _nodes(manifest: Mapping[str, Any]) -> dict[str, Node]:
+    models = {
+        key: node for key, node in manifest["nodes"].items() if node["resource_type"] in _STORED
+    }
+    return {**models, **manifest.get("sources", {})}
 
 
 def meta(thing: Node) -> dict[str, Any]:
