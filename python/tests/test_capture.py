@@ -85,7 +85,8 @@ class Capturing:
     def run(self, *options: str, code: int | None = 0) -> str:
         process = self.start("--once", "--patience", "60", *options)
         try:
-            output, _ = process.communicate(timeout=120)
+            # On a busy machine a snapshot of what came meanwhile takes minutes.
+            output, _ = process.communicate(timeout=600)
         finally:
             process.kill()
         assert code is None or process.returncode == code, (process.returncode, output)
