@@ -382,6 +382,7 @@ TIMES = (
 
 
 @given(st.lists(TIMES, max_size=20))
+@settings(deadline=None)
 def test_times_of_any_clock(times: list[int | None]) -> None:
     records = [Record("t", 0, n, None, b"v", [], sent_at) for n, sent_at in enumerate(times)]
     now = utc_now()
