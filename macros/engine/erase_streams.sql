@@ -13,11 +13,17 @@
     {%- endfor -%}
     {%- set dlq = load_relation(lakebed.dlq_relation()) -%}
     {%- if not dlq -%}{{- return({'rows': 0}) -}}{%- endif -%}
-    {%- set counted = [] -%}
-    {%- for key in keys -%}{%- do counted.extend(lakebed.counted_texts(key)) -%}{%- endfor -%}
-    {%- set where = ' where ' ~ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, plan.key_type) ~ " or " ~ lakebed.bytes_hold_any('record_value', counted) ~ " or " ~ lakebed.bytes_hold_any('record_key', counted) -%}
+    {%- set where = ' where ' ~ lakebed.names_refused(keys, plan.key_type) -%}
     {{- return({'name': 'ops.dlq', 'rows': run_query('select count(*) from ' ~ dlq ~ where).rows[0][0] | int, 'delete': 'delete from ' ~ dlq ~ where}) -}}
 {% endmacro %}
+
+{#- Whether a refused record names one of the keys. Arguments: keys, texts; data_type, of a key. Returns:
+    SQL condition. -#}
+{% macro names_refused(keys, data_type) -%}
+    {%- set counted = [] -%}
+    {%- for key in keys -%}{%- do counted.extend(lakebed.counted_texts(key)) -%}{%- endfor -%}
+    {{ lakebed.record_names_any(['record_key', 'record_value', 'headers', 'reason'], keys, data_type) }} or {{ lakebed.bytes_hold_any('record_value', counted) }} or {{ lakebed.bytes_hold_any('record_key', counted) }}
+{%- endmacro %}
 
 {#- Where sinks write what they refuse, whatever schema a project has for its own. -#}
 {% macro dlq_relation() -%}

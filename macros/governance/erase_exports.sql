@@ -1,13 +1,18 @@
-{#- Erasure in exports of tables with a policy: what the policy does to the table is done to its copy. -#}
+{#- Erasure in exports of tables with a policy, and of the DLQ: what is done to the table is done to its copy. -#}
 
 {#- How many rows of subjects are in an export. Arguments: export, a dictionary made by
-    python/lakebed/erase/exports.py: name, folder (of its Parquet files), table (its plan), columns,
-    rows; keys. Returns: a number. Engines: DuckDB, Spark. -#}
-{% macro rows_in_export(export, keys) %}
+    python/lakebed/erase/exports.py: name, folder (of its Parquet files), table (its plan; none for
+    the DLQ), columns, rows; keys; key_type. Returns: a number. Engines: DuckDB, Spark. -#}
+{% macro rows_in_export(export, keys, key_type) %}
     {%- if not export.rows -%}{{- return(0) -}}{%- endif -%}
-    {%- do lakebed.check_export_columns(export) -%}
-    {%- set found = lakebed.rows_of_subject(export.table, keys) -%}
+    {%- if export.table -%}{%- do lakebed.check_export_columns(export) -%}{%- endif -%}
+    {%- set found = lakebed.found_in_export(export, keys, key_type) -%}
     {{- return(run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ found.theirs ~ ' or ' ~ found.lost).rows[0][0] | int) -}}
+{% endmacro %}
+
+{#- rows_of_subject for an export (alias t). -#}
+{% macro found_in_export(export, keys, key_type) %}
+    {{- return(lakebed.rows_of_subject(export.table, keys) if export.table else {'theirs': '(' ~ lakebed.names_refused(keys, key_type) ~ ')', 'lost': 'false'}) -}}
 {% endmacro %}
 
 {% macro check_export_columns(export) %}
@@ -29,37 +34,23 @@
 {#- Prints how many rows of an export are of people who were erased from the lake, as a line of JSON. They
     are known by their keyed hashes, so the session needs the key. Arguments: subject, its kind; export. -#}
 {% macro erased_rows_in_export(subject, export) %}
+    {%- set found = 0 -%}
     {%- if export.rows and lakebed.has_erasures(subject) -%}
         {%- do lakebed.check_export_columns(export) -%}
-        {%- set table, theirs = export.table, [] -%}
         {%- set erased = 'select subject_hash from ' ~ lakebed.erasures() ~ " where state = 'started' and subject = " ~ lakebed.text_literal(subject) -%}
-        {%- for column in table['keys'] -%}
-            {%- if table.stream -%}
-                {%- set text = lakebed.json_field('t._record', column.field) if column.field else 't._key' -%}
-                {%- do theirs.append(lakebed.normal_key(text, column.data_type)) -%}
-            {%- else -%}
-                {%- do theirs.append('trim(' ~ lakebed.to_text('t.' ~ adapter.quote(column.name)) ~ ')') -%}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- if table.line -%}
-            {%- set fields = [lakebed.csv_fields('t._record'), lakebed.csv_fields('t._header')] -%}
-            {%- do theirs.append('case when ' ~ lakebed.array_size(fields[0]) ~ ' = ' ~ lakebed.array_size(fields[1]) ~ ' then ' ~ lakebed.normal_key(lakebed.csv_field_in_condition(fields[0], fields[1], table.line.fields), table.line.data_type) ~ ' end') -%}
-        {%- endif -%}
         {%- set conditions = [] -%}
-        {%- for text in theirs -%}{%- do conditions.append(lakebed.subject_hash(subject, text) ~ ' in (' ~ erased ~ ')') -%}{%- endfor -%}
-        {%- set rows = run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ conditions | join(' or ')).rows[0][0] | int -%}
-        {%- do print('LAKEBED ' ~ tojson({'rows': rows})) -%}
-    {%- else -%}
-        {%- do print('LAKEBED ' ~ tojson({'rows': 0})) -%}
+        {%- for text in lakebed.keys_in_row(export.table) -%}{%- do conditions.append(lakebed.subject_hash(subject, text) ~ ' in (' ~ erased ~ ')') -%}{%- endfor -%}
+        {%- set found = run_query('select count(*) from ' ~ lakebed.parquet_files(export.folder) ~ ' as t where ' ~ conditions | join(' or ')).rows[0][0] | int -%}
     {%- endif -%}
+    {%- do print('LAKEBED ' ~ tojson({'rows': found})) -%}
 {% endmacro %}
 
 {#- Writes the rows of an export, as they are after the erasure of its table, to another folder.
-    Arguments: export; folder, an absolute path that is not there. The keys come by the environment.
-    Prints a line of JSON: what the manifest says of them. -#}
-{% macro erase_export(export, folder) %}
-    {%- set table, names = export.table, export.columns | map(attribute='name') | list -%}
-    {%- set found = lakebed.rows_of_subject(table, fromjson(env_var('LAKEBED_ERASURE_SUBJECTS'))) -%}
+    Arguments: export; folder, an absolute path that is not there; key_type. The keys come by the
+    environment. Prints a line of JSON: what the manifest says of them. -#}
+{% macro erase_export(export, folder, key_type) %}
+    {%- set table, names = export.table or {'delete': true}, export.columns | map(attribute='name') | list -%}
+    {%- set found = lakebed.found_in_export(export, fromjson(env_var('LAKEBED_ERASURE_SUBJECTS')), key_type) -%}
     {%- set changes = {} if table.delete else lakebed.erased_values(table, names) -%}
     {%- set bronze = load_relation(lakebed.lines_relation(table)) if table.lines_of and not table.delete -%}
     {%- if table.lines_of and not table.delete -%}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -152,6 +153,7 @@ def test_killed_and_run_again_nothing_is_left(
     for name in exported:
         folder = project.folder / "exports" / name
         lakebed(project, "export", f"{project.schema}_{name}", str(folder))
+        shutil.copytree(folder, project.folder / "backups" / name)
     before = rows(project, OTHERS)
     everything = rows(project, "true")
     assert LEFT[lake.table_format] <= traces(project)
@@ -211,7 +213,12 @@ def test_killed_and_run_again_nothing_is_left(
 
     if lake.table_format == "iceberg":
         return
-    # A late file does not bring her back.
+    # A copy that no erasure knew of does not bring her back.
+    for name in exported:
+        again = ("import", str(project.folder / "backups" / name), f"{project.schema}.again")
+        back = lakebed(project, *again, check=False, env={"LAKEBED_ERASURE_KEY": shop.KEY})
+        assert "rows of a customer who was erased from this lake" in back.stderr
+    # Nor does a late file.
     shop.land(
         project,
         "orders",

@@ -69,6 +69,9 @@ def messages(who: str) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
     return clicks, orders
 
 
+TABLES = ("bronze.web__clicks", "bronze.web__orders", "ops.dlq")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> DbtProject:
     return DbtProject(tmp_path, {"models/web.yml": SOURCES, "models/one.sql": "select 1 as id"})
@@ -114,24 +117,25 @@ def test_streams_and_their_dlq(broker: Broker, project: DbtProject) -> None:
     assert "24 rows, 6 to the DLQ" in stream.run()
     before = contents(lakehouse.query)
     assert any(shop.ADA in repr(row) for row in before[2])
-    for table in ("web__clicks", "web__orders"):
-        lakebed(project, "export", f"bronze.{table}", f"exports/{table}")
+    for table in TABLES:
+        lakebed(project, "export", table, f"exports/{table}")
     shutil.copytree(home / "exports", home / "backups")
 
     done = shop.erase(project, "run", *WHO).stdout
     assert "5  delete bronze.web__clicks" in done
     assert "3  anonymise bronze.web__orders" in done
     assert "2   ops.dlq" in done
+    assert f"2  delete export {home}/exports/ops.dlq" in done
     after = contents(lakehouse.query)
     check_erased(before, after)
-    for table in ("web__clicks", "web__orders"):
-        rows = f"select * from bronze.{table} order by all"
-        copied = rows.replace(f"bronze.{table}", f"'{home}/exports/{table}/data/*.parquet'")
+    for table in TABLES:
+        rows = f"select * from {table} order by all"
+        copied = rows.replace(table, f"'{home}/exports/{table}/data/*.parquet'")
         assert lakehouse.query(copied) == lakehouse.query(rows)
     assert scan([home / name for name in ("lake", "target", "exports")], [shop.ADA])[1] == []
     assert "Nothing is left" in shop.erase(project, "verify", *WHO).stdout
     secret = {"LAKEBED_ERASURE_KEY": shop.KEY}
-    copy = ("import", "backups/web__clicks", "bronze.back")
+    copy = ("import", "backups/bronze.web__clicks", "bronze.back")
     back = lakebed(project, *copy, check=False, env=secret)
     assert "has 4 rows of a customer who was erased" in back.stderr
 
@@ -195,6 +199,10 @@ def test_streams_on_spark(
     stream = Stream(lakehouse, broker, topics)
     assert "16 rows, 4 to the DLQ" in stream.run()
     before = contents(query)
+    for table in TABLES:
+        lakebed(project, "export", table, f"exports/{table}")
+    clicked = project.folder / "exports" / TABLES[0]
+    shutil.copytree(clicked, backup := project.folder / "backup")
     send(broker, clicks, messages(shop.ADA)[0])
     stream.run("--fail-at", "positions-moved", code=-signal.SIGKILL)
     assert contents(query) == before
@@ -208,8 +216,18 @@ def test_streams_on_spark(
     assert "10  delete bronze.web__clicks" in done
     assert "3  anonymise bronze.web__orders" in done
     assert "4   ops.dlq" in done
+    assert f"2  delete export {project.folder}/exports/ops.dlq" in done
     after = contents(query)
     check_erased(before, after)
+    for table in TABLES:
+        copied = f"select * from parquet.`{project.folder}/exports/{table}/data`"
+        assert sorted(map(repr, query(copied))) == sorted(
+            map(repr, query(f"select * from {table}"))
+        )
+    assert scan([project.folder / "exports"], [shop.ADA])[1] == []
+    again = ("import", str(backup), "bronze.back")
+    back = lakebed(project, *again, check=False, env={"LAKEBED_ERASURE_KEY": shop.KEY})
+    assert "has 4 rows of a customer who was erased" in back.stderr
 
     def traces() -> list[str]:
         """Files with her key, also in batches as the lake keeps them."""

@@ -214,7 +214,7 @@ def _show(request: Request, tables: dict[str, int]) -> None:
         for table in request.tables
     }
     policies |= {
-        export.name: "delete" if export.table.delete else "anonymise" for export in request.exports
+        export.name: "delete" if export.deletes else "anonymise" for export in request.exports
     }
     for line in request.overlooked:
         typer.echo(f"Not looked into: {line}", err=True)

@@ -18,25 +18,32 @@ from lakebed.erase import policy
 from lakebed.erase.policy import TablePlan
 from lakebed.errors import UserError
 
+DLQ = "ops.dlq"
+
 
 @dataclass(frozen=True)
 class Export:
-    """A complete export of a table with a policy."""
+    """A complete export of a table with a policy, or of the DLQ: `table` is None."""
 
     folder: Path
-    table: TablePlan
+    table: TablePlan | None
     manifest: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return f"export {self.folder}"
 
+    @property
+    def deletes(self) -> bool:
+        """Whether rows of the subject go whole; of the DLQ they do, as in the DLQ itself."""
+        return self.table is None or self.table.delete
+
     def described(self) -> dict[str, Any]:
         """What the macros need of it."""
         return {
             "name": self.name,
             "folder": str(self.folder / snapshots.DATA),
-            "table": asdict(self.table),
+            "table": asdict(self.table) if self.table else None,
             "columns": self.manifest["columns"],
             "rows": self.manifest["rows"],
         }
@@ -62,7 +69,8 @@ def find(
     noted = {Path(each["folder"]): each["table"] for each in snapshots.known(project)}
     for folder in more:
         noted.setdefault(folder.absolute(), "")
-    plans = {f"{table.schema}.{table.identifier}".lower(): table for table in tables}
+    plans: dict[str, TablePlan | None] = {DLQ: None}
+    plans |= {f"{table.schema}.{table.identifier}".lower(): table for table in tables}
     free = {name.lower() for name in others} - set(plans)
     found, left = [], []
     for folder, table in sorted(noted.items()):
@@ -110,11 +118,13 @@ def refuse_erased(project: Project, folder: Path) -> None:
                 )
 
 
-def rewrite(project: Project, export: Export, keys: Sequence[str], request_id: str) -> None:
+def rewrite(
+    project: Project, export: Export, keys: Sequence[str], key_type: str, request_id: str
+) -> None:
     """Write an export without the subject, in the place of the old one. Raises UserError."""
 
     def write(folder: Path) -> dict[str, Any]:
-        arguments = {"export": export.described(), "folder": str(folder)}
+        arguments = {"export": export.described(), "folder": str(folder), "key_type": key_type}
         new = answer(project.operation("erase_export", arguments, keys))
         return {**new, "where": "erased" if export.asks_for(keys) else export.manifest["where"]}
 

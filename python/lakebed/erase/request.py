@@ -126,7 +126,7 @@ def erase(project: Project, request: Request, dry_run: bool = False) -> dict[str
     found = answer(printed)
     for export in [] if dry_run else request.exports:
         if export.name in found["tables"] or export.asks_for(request.keys):
-            exports.rewrite(project, export, request.keys, request.request_id)
+            exports.rewrite(project, export, request.keys, request.key_type, request.request_id)
     return found
 
 
