@@ -7,8 +7,10 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,43 @@ LEFT = {
 }
 
 
+def filled(lake: Cluster, folder: Path) -> tuple[DbtProject, tuple[str, ...]]:
+    """A shop, whose writes hide rows, and the tables that it has exports and backups of."""
+    project = shop.project(folder, lake, small=True)
+    shop.fill(project, builds=1)
+    exported = EXPORTED if lake.table_format == "delta" else ()  # Parquet, whatever the table's
+    for name in exported:
+        export = folder / "exports" / name
+        lakebed(project, "export", f"{project.schema}_{name}", str(export))
+        shutil.copytree(export, folder / "backups" / name)
+    assert LEFT[lake.table_format] <= traces(project)
+    table = f"{project.schema}_silver.silver_shop__orders"
+    project.query(f"alter table {table} set tblproperties ({HIDING[lake.table_format]})")
+    return project, exported
+
+
+def check_nothing_is_left(
+    project: DbtProject, exported: tuple[str, ...], everything: dict[str, list[str]]
+) -> None:
+    """No byte of her, no row of others changed or lost, and exports are what their tables are."""
+    assert traces(project) == set()
+    assert work(project) == []
+    after = rows(project, "true")
+    for name in TABLES:
+        kept = "orders" in name and "customers" not in name
+        lost = 1 if kept and "silver" not in name else 0  # the malformed line
+        assert len(after[name]) == len(everything[name]) - (lost if kept else 1), name
+    value = ("--value", shop.IDENTIFYING[1])
+    said = shop.erase(project, "verify", *WHO, *value).stdout
+    assert said.startswith(f"Nothing is left in 6 tables{' and 2 exports' if exported else ''}")
+    for name in exported:
+        assert of_export(project, name) == sorted(
+            map(repr, project.query(f"select * from {project.schema}_{name}"))
+        )
+    states = project.query(f"select distinct state from {shop.ops_schema(project)}.erasures")
+    assert sorted(states) == [("complete",), ("started",)]
+
+
 @pytest.mark.parametrize(
     ("lake", "commits"),
     [
@@ -147,18 +186,10 @@ LEFT = {
 def test_killed_and_run_again_nothing_is_left(
     lake: Cluster, tmp_path: Path, commits: tuple[int, int]
 ) -> None:
-    project = shop.project(tmp_path / "shop", lake, small=True)
-    shop.fill(project, builds=1)
-    exported = EXPORTED if lake.table_format == "delta" else ()  # Parquet, whatever the table's
-    for name in exported:
-        folder = project.folder / "exports" / name
-        lakebed(project, "export", f"{project.schema}_{name}", str(folder))
-        shutil.copytree(folder, project.folder / "backups" / name)
+    project, exported = filled(lake, tmp_path / "shop")
     before = rows(project, OTHERS)
     everything = rows(project, "true")
-    assert LEFT[lake.table_format] <= traces(project)
     table = f"{project.schema}_silver.silver_shop__orders"
-    project.query(f"alter table {table} set tblproperties ({HIDING[lake.table_format]})")
     if lake.table_format == "iceberg":
         # A tag keeps a version; a branch is one that nobody looks at.
         project.query(f"alter table {table} create tag kept")
@@ -185,31 +216,12 @@ def test_killed_and_run_again_nothing_is_left(
         refused_beside_an_erasure(project)
     shop.erase(project, "run", *WHO)
 
-    assert traces(project) == set()
-    assert work(project) == []
+    check_nothing_is_left(project, exported, everything)
     assert rows(project, OTHERS) == before
-    after = rows(project, "true")
-    for name in TABLES:
-        kept = "orders" in name and "customers" not in name
-        lost = 1 if kept and "silver" not in name else 0  # the malformed line
-        assert len(after[name]) == len(everything[name]) - (lost if kept else 1), name
     properties = dict(project.query(f"show tblproperties {table}"))
     if lake.table_format == "delta":
         assert properties["delta.checkpointInterval"] == "7"
     assert "delta.deletedFileRetentionDuration" not in properties
-    value = ("--value", shop.IDENTIFYING[1])
-    said = shop.erase(project, "verify", *WHO, *value).stdout
-    assert said.startswith(f"Nothing is left in 6 tables{' and 2 exports' if exported else ''}")
-    for name in exported:
-        assert of_export(project, name) == sorted(
-            map(repr, project.query(f"select * from {project.schema}_{name}"))
-        )
-    assert sorted(
-        project.query(f"select distinct state from {shop.ops_schema(project)}.erasures")
-    ) == [
-        ("complete",),
-        ("started",),
-    ]
 
     if lake.table_format == "iceberg":
         return
@@ -234,3 +246,30 @@ def test_killed_and_run_again_nothing_is_left(
         project.query(f"select customer, count(*) from {table} where order_id > 950 group by all")
     ) == [("cust-00001", 1), ("cust-00002", 1), ("erased", 1)]
     assert {trace.split()[0] for trace in traces(project)} <= {".csv"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.parametrize("lake", ["delta", "iceberg"], indirect=True)
+def test_killed_anywhere_it_ends_the_same_soak(lake: Cluster, tmp_path: Path) -> None:
+    """Fifty kills: up to five of each erasure, wherever it is."""
+    rng, kills = random.Random(11), 0
+    for life in count():
+        project, exported = filled(lake, tmp_path / f"shop{life}")
+        before, everything = rows(project, OTHERS), rows(project, "true")
+        for _ in range(5):
+            run = shop.start_erasure(project, "run", "--nothing-runs", *WHO)
+            try:
+                run.wait(rng.uniform(5, 60))
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+                kills += 1
+            assert rows(project, OTHERS) == before, (life, kills)
+        shop.erase(project, "run", *WHO)
+        check_nothing_is_left(project, exported, everything)
+        assert rows(project, OTHERS) == before, (life, kills)
+        print(f"{life + 1} erasures, {kills} kills", flush=True)
+        if kills >= 50:
+            break
