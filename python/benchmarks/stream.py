@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
@@ -123,10 +123,11 @@ def by_hand(broker: Broker, topic: str, home: Path) -> None:
 
 
 SPARK = """
+import json
 import sys
 from pyspark.sql import SparkSession
 
-jars, servers, topic, home = sys.argv[1:]
+jars, home, source, options, query = sys.argv[1:]
 spark = (
     SparkSession.builder.master("local[2]")
     .config("spark.jars", jars).config("spark.driver.memory", "3g")
@@ -137,10 +138,8 @@ spark = (
 )
 spark.sparkContext.setLogLevel("ERROR")
 (
-    spark.readStream.format("kafka").option("kafka.bootstrap.servers", servers)
-    .option("subscribe", topic).option("startingOffsets", "earliest")
-    .option("maxOffsetsPerTrigger", 200000).load()
-    .selectExpr("topic", "partition", "offset", "cast(value as string) as record")
+    spark.readStream.format(source).options(**json.loads(options)).load()
+    .selectExpr(*query.split("; "))
     .writeStream.format("delta").option("checkpointLocation", home + "/checkpoint")
     .trigger(availableNow=True).start(home + "/clicks").awaitTermination()
 )
@@ -148,17 +147,54 @@ print(spark.read.format("delta").load(home + "/clicks").count())
 """
 
 
-def spark(broker: Broker, topic: str, home: Path) -> None:
-    jars = {jar.name: str(jar) for jar in fetch("delta")}
-    jars |= {jar.name: str(jar) for jar in fetch_packages(SPARK_KAFKA, "Spark's Kafka source")}
+def structured(home: Path, more: Sequence[Path], source: str, query: str, **options: str) -> None:
+    """Structured Streaming to Delta, in batches of 200,000."""
+    jars = {jar.name: str(jar) for jar in [*fetch("delta"), *more]}
+    arguments = [",".join(jars.values()), str(home), source, json.dumps(options), query]
     done = subprocess.run(
-        [sys.executable, "-c", SPARK, ",".join(jars.values()), broker.servers, topic, str(home)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", SPARK, *arguments], capture_output=True, text=True, check=False
     )
     if done.stdout.strip() != str(RECORDS):
         raise RuntimeError(done.stdout[-500:] + done.stderr[-2000:])
+
+
+def structured_kafka(broker: Broker, topic: str, home: Path, jars: Sequence[Path]) -> None:
+    structured(
+        home,
+        jars,
+        "kafka",
+        "topic; partition; offset; cast(value as string) as record",
+        subscribe=topic,
+        startingOffsets="earliest",
+        maxOffsetsPerTrigger="200000",
+        **{"kafka.bootstrap.servers": broker.servers},
+    )
+
+
+def structured_files(home: Path) -> None:
+    structured(
+        home,
+        [],
+        "text",
+        "_metadata.file_name as topic; value as record",
+        path=str(home / "files"),
+        maxFilesPerTrigger="4",
+    )
+
+
+def spark_ways(broker: Broker, topic: str, home: Path) -> dict[str, Callable[[], object]]:
+    """From Kafka where Spark's source of it can be had; else of the same records in files, which
+    spares Spark the broker."""
+    name = "Spark Structured Streaming to Delta"
+    try:
+        jars = fetch_packages(SPARK_KAFKA, "Spark's Kafka source")
+    except UserError:
+        (home / "files").mkdir(parents=True)
+        for part in range(20):
+            lines = (record(n) + b"\n" for n in range(part, RECORDS, 20))
+            (home / "files" / f"{part}.txt").write_bytes(b"".join(lines))
+        return {f"{name}, from files": lambda: structured_files(home)}
+    return {name: lambda: structured_kafka(broker, topic, home, jars)}
 
 
 DLT = """
@@ -234,6 +270,7 @@ def throughput(home: Path, broker: Broker) -> list[Variant]:
     produce(broker, topic, None, RECORDS)
     ours = home / "ours"
     file = stream_file(ours, broker, topic)
+    on_spark = ("lakebed", "stream", "--once", "--target", "spark_local")
     ways: dict[str, Callable[[], object]] = {
         "librdkafka, thrown away": lambda: raw(broker, topic, len),
         "a loop by hand into DuckDB": lambda: by_hand(broker, topic, home),
@@ -242,12 +279,11 @@ def throughput(home: Path, broker: Broker) -> list[Variant]:
             ours, "lakebed", "stream", "--once", str(file)
         ),
         "dlt to DuckDB": lambda: dlt(broker, topic, home / "dlt"),
-        "Spark Structured Streaming to Delta": lambda: spark(broker, topic, home / "spark"),
+        "lakebed stream to Delta on Spark": lambda: run(
+            home / "delta", *on_spark, str(stream_file(home / "delta", broker, topic))
+        ),
+        **spark_ways(broker, topic, home / "spark"),
     }
-    try:
-        fetch_packages(SPARK_KAFKA, "Spark's Kafka source")
-    except UserError:  # not everywhere to be had
-        del ways["Spark Structured Streaming to Delta"]
     found = {name: spent(way) for name, way in ways.items()}
     with lake(ours).connect() as connection:
         assert connection.execute(
@@ -271,14 +307,16 @@ def lake(home: Path) -> Lake:
 
 
 @contextmanager
-def team(home: Path) -> Iterator[tuple[Lake, dict[str, str]]]:
-    """A lake whose catalogue is a PostgreSQL of its own, and the environment that says so."""
+def team(home: Path, inlined: bool = False) -> Iterator[tuple[Lake, dict[str, str]]]:
+    """A lake whose catalogue is a PostgreSQL of its own, and the environment that says so; unless
+    `inlined`, with files for all rows, as profiles.yml has it."""
     home.mkdir(parents=True, exist_ok=True)
     server = Server(home / "pg")
     server.start()
     try:
         env = environment(home) | {"LAKEBED_TARGET": "team", "LAKEBED_POSTGRES": server.url}
         data = {"data_path": f"{home}/lake/files/"}
+        data |= {} if inlined else {"data_inlining_row_limit": "0"}
         yield Lake("team", f"ducklake:postgres:{server.url}", "lakebed", data), env
     finally:
         server.stop()
@@ -334,10 +372,10 @@ def lag(home: Path, broker: Broker, rate: int) -> Variant:
 
 
 def commits(home: Path) -> list[Variant]:
-    """Batches of a few rows, each with its positions in one commit."""
+    """Batches of a few rows, each with its positions in one commit, and the rows alone by hand."""
     entity = Entity("web__clicks")
 
-    def write(held: Lake) -> list[float]:
+    def ours(held: Lake) -> float:
         with Sink(held, "web", [entity]) as sink:
             place, at = ("clicks", 0), None
             sink.positions()
@@ -347,22 +385,37 @@ def commits(home: Path) -> list[Variant]:
                 records = [Record("clicks", 0, n, b"k", record(n), [], None) for n in offsets]
                 sink.write({entity: records}, [], {place: (at, batch * ROWS + ROWS)})
                 at = batch * ROWS + ROWS
-            return [round(time.perf_counter() - start, 2)]
+            return time.perf_counter() - start
 
-    with team(home / "team") as (shared, _):
-        seconds = {
-            "team (PostgreSQL)": write(shared),
-            "local (a file)": write(lake(home / "local")),
-        }
-    base = seconds["team (PostgreSQL)"][0]
+    def by_hand(held: Lake) -> float:
+        with duckdb.connect() as connection:
+            held.prepare(connection)
+            held.attach(connection)
+            connection.execute(f"create table {held.alias}.clicks (number bigint, record varchar)")
+            start = time.perf_counter()
+            for batch in range(COMMITS):
+                rows = [[n, record(n).decode()] for n in range(batch * ROWS, (batch + 1) * ROWS)]
+                connection.execute(
+                    f"insert into {held.alias}.clicks values {', '.join(['(?, ?)'] * ROWS)}",
+                    [value for row in rows for value in row],
+                )
+            return time.perf_counter() - start
+
+    seconds = {}
+    for inlined, said in ((False, "files"), (True, "inlined")):
+        for name, way in (("", ours), (", by hand without positions", by_hand)):
+            with team(home / f"team-{said}-{len(name)}", inlined) as (shared, _):
+                seconds[f"team (PostgreSQL), {said}{name}"] = round(way(shared), 2)
+    seconds["local (a file), inlined"] = round(ours(lake(home / "local")), 2)
+    base = next(iter(seconds.values()))
     return [
         Variant(
             f"{COMMITS:,} commits of {ROWS} rows: {name}",
-            times,
-            round(times[0] / base, 2),
-            f"{1000 * times[0] / COMMITS:.0f} ms a commit",
+            [spent],
+            round(spent / base, 2),
+            f"{1000 * spent / COMMITS:.0f} ms a commit",
         )
-        for name, times in seconds.items()
+        for name, spent in seconds.items()
     ]
 
 

@@ -15,8 +15,9 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -34,8 +35,17 @@ SLACK = 60.0
 ABANDONED = 24 * 3600.0
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """As it was at the last commit: when it was last changed, in nanoseconds, and what is in it."""
+
+    changed: int
+    folders: list[Path]
+    files: Set[str]
+
+
 class Keeper:
-    """Keeps the new files of a lake whose files are in `data`.
+    """Keeps the new files of a lake whose files are in `data`, for transactions one after another.
 
     Does what a process left undone that was killed while it gave names back. A file system
     without hard links has a copy of each new file while it is committed.
@@ -44,8 +54,7 @@ class Keeper:
     def __init__(self, data: Path) -> None:
         self.data = data
         self._since = time.time()
-        #: For each folder when it was last changed, and the folders in it.
-        self._seen: dict[Path, tuple[int, list[Path]]] = {}
+        self._seen: dict[Path, _Folder] = {}
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._heal()
 
@@ -83,7 +92,8 @@ class Keeper:
 
     def _new_files(self) -> Iterator[Path]:
         """Files made since the last commit, other writers' among them. Only folders that changed
-        are listed, so that this costs little beside a commit."""
+        are listed, and what was there at a commit before is of a transaction that has ended: this
+        costs little beside a commit."""
         after = (self._since - SLACK) * 1e9
         folders = [self.data]
         while folders:
@@ -91,19 +101,19 @@ class Keeper:
             try:
                 changed = folder.stat().st_mtime_ns
                 known = self._seen.get(folder)
-                if known and known[0] == changed and changed < after:
-                    folders += known[1]
+                if known and known.changed == changed and changed < after:
+                    folders += known.folders
                     continue
                 entries = list(os.scandir(folder))
             except FileNotFoundError:
                 continue
             within = [Path(e) for e in entries if e.is_dir() and e.name != FOLDER]
-            self._seen[folder] = (changed, within)
+            files = {entry.name: entry for entry in entries if entry.is_file()}
+            self._seen[folder] = _Folder(changed, within, set(files))
             folders += within
-            for entry in entries:
-                # A folder that is as old as that has no newer file.
-                if changed >= after and entry.is_file() and _changed(entry) >= after:
-                    yield Path(entry)
+            # A folder that is as old as that has no newer file.
+            fresh = files.keys() - (known.files if known else ()) if changed >= after else ()
+            yield from (Path(files[name]) for name in fresh if _changed(files[name]) >= after)
 
     def _heal(self) -> None:
         try:

@@ -68,6 +68,20 @@ def test_a_file_written_long_before_its_commit_is_kept(data: Path) -> None:
     assert file.exists()
 
 
+def test_a_commit_links_its_own_files(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of all commits of the last minute: a stream of small batches has hundreds."""
+    linked, link = [], os.link
+    monkeypatch.setattr(os, "link", lambda old, new: linked.append(old.name) or link(old, new))
+    keeper = Keeper(data)
+    names = [f"{number}.parquet" for number in range(20)]
+    for name in names:
+        file = new_file(data, name)
+        with pytest.raises(duckdb.Error, match="server closed"):
+            commit(keeper, file, LOST)
+        assert file.exists()
+    assert linked == names
+
+
 def test_folders_that_did_not_change_are_not_listed(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
