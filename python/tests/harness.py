@@ -289,3 +289,14 @@ class DbtProject:
         return hashlib.sha256(
             "\n".join([repr(columns), *sorted(map(repr, rows))]).encode()
         ).hexdigest()
+
+
+def lakebed(
+    project: DbtProject, *command: str, check: bool = True, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command in a project, as a person runs it."""
+    cluster = project.cluster.environment if project.cluster else {}
+    done = warm.run(("lakebed", *command), project.folder, {**os.environ, **cluster, **(env or {})})
+    assert not check or not done.returncode, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done

@@ -166,3 +166,11 @@ def send(
         producer.poll(0)
     assert producer.flush(60) == 0
     assert not failed
+
+
+def lakebed(lakehouse: Lakehouse, *arguments: str, code: int = 0) -> str:
+    """Run the command; standard output, and standard error when it fails."""
+    done = lakehouse.run("lakebed", *arguments, check=False)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout if code == 0 else done.stderr

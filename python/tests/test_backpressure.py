@@ -22,7 +22,7 @@ import pytest
 from broker import Broker
 from lakehouse import Lakehouse
 from streams import Stream, checksums, peak_memory, send
-from test_webhook import post, serving
+from webhooks import post, serving
 
 PROVES = ["pat-backpressure-strategies"]
 

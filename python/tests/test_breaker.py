@@ -18,7 +18,7 @@ from lakebed.ingest.sink import Sink
 from lakebed.ingest.tables import utc_now
 from lakebed.project import Lake
 from lakehouse import Lakehouse, TeamLakehouse
-from test_pull import Pull, order
+from pulls import Pull, order
 
 PROVES = ["pat-circuit-breaker"]
 

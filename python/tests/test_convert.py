@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import duckdb
 import pytest
-from harness import ROOT, DbtProject
+from conversions import Conversion, Ids, Readers
+from conversions import conversion as conversion
+from harness import lakebed
 from hypothesis import given
 from hypothesis import strategies as st
-from lakebed.convert import run
 from lakebed.convert.folders import (
     NO_VALUE,
     File,
@@ -34,120 +27,12 @@ from lakebed.convert.folders import (
     partition_path,
     partitions,
 )
-from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
 from lakehouse import TeamLakehouse
-from test_maintain import lakebed
 
 PROVES = ["pat-format-migration"]
-
-#: A value of each kind, NULLs among them; `part` is the partition.
-ROWS = """
-select
-    cast({n} * 1000 + i as bigint) as id,
-    cast(case when i % 3 > 0 then i * 1.25 end as decimal(12, 2)) as price,
-    case when i % 2 = 0 then 'ä, "''' || i end as note,
-    cast(i as double) / 7 as share,
-    i % 2 = 0 as is_even,
-    timestamp '2024-02-29 23:59:59.123456' as sold_at
-from range({rows}) as r(i)
-"""
-Ids = Counter[int]
-
-
-class Conversion:
-    """A folder of files, and a project with a lake."""
-
-    def __init__(self, home: Path, engine: Cluster | None) -> None:
-        self.engine = engine
-        self.format = engine.table_format if engine else "ducklake"
-        self.ops = f"ops_convert_{random.randrange(10**9)}"
-        variables = {"lakebed_ops_schema": self.ops}
-        self.project = DbtProject(home / "project", {}, variables, None, engine)
-        self.home = home
-        self.use("sales")
-
-    def use(self, name: str) -> None:
-        """Another view, of another folder."""
-        self.folder = self.home / name
-        self.view = f"{self.project.schema}.{name}"
-        self.table = f"{self.view}__{self.format}"
-
-    def land(self, number: int, part: str | None = "a", rows: int = 10) -> Ids:
-        """A writer's file: there whole, or not at all."""
-        place = self.folder / f"part={part}" if part else self.folder
-        place.mkdir(parents=True, exist_ok=True)
-        hidden = place / f".{number}.parquet"
-        duckdb.sql(f"copy ({ROWS.format(n=number, rows=rows)}) to '{hidden}'")
-        hidden.rename(place / f"{number}.parquet")
-        return Counter(number * 1000 + i for i in range(rows))
-
-    def do(self, *command: str, check: bool = True) -> str:
-        done = lakebed(self.project, "convert", *command, check=check)
-        return done.stdout + done.stderr
-
-    def refused(self, *command: str) -> str:
-        done = lakebed(self.project, "convert", *command, check=False)
-        assert done.returncode == 1, done.stdout
-        assert re.fullmatch("Error: .*\n", done.stderr), done.stderr
-        return done.stderr
-
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        return self.project.query(statement)
-
-    def ids(self, source: str | None = None) -> Ids:
-        return Counter(row[0] for row in self.sql(f"select id from {source or self.view}"))
-
-    def insert(self, *ids: int, part: str = "a") -> Ids:
-        """A writer of the table."""
-        rows = ", ".join(f"({i}, 1.5, 'new', 0.5, true, null, '{part}')" for i in ids)
-        columns = "id, price, note, share, is_even, sold_at, part"
-        self.sql(f"insert into {self.table} ({columns}) values {rows}")
-        return Counter(ids)
-
-    def start_process(self, *command: str) -> subprocess.Popen[bytes]:
-        cluster = self.engine.environment if self.engine else {}
-        return subprocess.Popen(
-            [*(sys.executable, "-c", "from lakebed.cli import main; main()"), "convert", *command],
-            cwd=self.project.folder,
-            env={**os.environ, **cluster, "PYTHONPATH": str(ROOT / "python")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-
-@pytest.fixture(scope="module")
-def conversion(lake: Cluster | None, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    return Conversion(tmp_path_factory.mktemp("convert"), lake)
-
-
-class Readers:
-    """Reads a view all the time; what it saw, or the error that it met."""
-
-    def __init__(self, ask: Callable[[], Any], pause: float = 0) -> None:
-        self.seen: list[Any] = []
-        self.errors: list[BaseException] = []
-        self._ask, self._pause, self._ended = ask, pause, threading.Event()
-        self._thread = threading.Thread(target=self._read)
-
-    def _read(self) -> None:
-        while not self._ended.wait(self._pause):
-            try:
-                self.seen.append(self._ask())
-            except BaseException as error:
-                self.errors.append(error)
-                return
-
-    def __enter__(self) -> Readers:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
 
 @pytest.mark.soak_on("iceberg")  # whose own way is in the test of kills
@@ -482,135 +367,3 @@ def test_partitions_have_folders_of_their_own(values: list[str | None]) -> None:
     assert len(path.parts) == len(values)
     read = [unquote(part.split("=", 1)[1]) for part in path.parts]
     assert read == [NO_VALUE if value is None else value for value in values]
-
-
-def random_life(c: Conversion, rng: random.Random, steps: int, kills: int) -> None:
-    """Writers of both sides and all steps, in any order, some of them killed: at each moment the
-    readers have the rows that were written, and in the end both sides have."""
-    readers, last, expected = "files", 100, Ids()
-    for number in (1, 2):
-        expected += c.land(number, rng.choice("ab"))
-    c.do("start", str(c.folder), c.view)
-    late = False
-    for step in range(steps):
-        last += 1
-        if readers == "files" or rng.random() < 0.2:
-            expected += c.land(last, rng.choice("ab"), rows=rng.randrange(1, 5))
-            late = readers == "table"
-        else:
-            expected += c.insert(last, *[last] * rng.randrange(3), part=rng.choice("abc"))
-        command = rng.choice(["sync", "sync", "cut-over", "roll-back"])
-        if step * kills // steps < (step + 1) * kills // steps:
-            killed(c, rng, command)
-        if late:
-            c.do("sync", c.view)
-            late = False
-        if command == "cut-over":
-            c.do("sync", c.view)
-        c.do(command, c.view, check=False)
-        (row,) = c.sql(f"select readers from {c.ops}.conversions where view_name = '{c.view}'")
-        readers = row[0]
-        if command != "sync":
-            assert readers == {"cut-over": "table", "roll-back": "files"}[command]
-        assert c.ids() == expected
-    c.do("sync", c.view)
-    assert c.ids() == c.ids(c.table) == expected
-    assert "the same" in c.do("validate", c.view)
-    assert not [path for path in c.home.iterdir() if path.suffix in (".partial", ".lock")]
-
-
-def killed(c: Conversion, rng: random.Random, command: str) -> None:
-    """Kill a step, most often when it is at work in the lake."""
-    process = c.start_process(command, c.view)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(rng.uniform(1, 12 if c.engine else 5))
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-class Crash(BaseException):
-    """No handler of ours takes it for an error."""
-
-
-@dataclass(frozen=True)
-class Interrupted(Project):
-    """Ends at an operation, by number; `meanwhile` is called before the operation of a name."""
-
-    end_at: int = -1
-    meanwhile: tuple[str, Callable[[], Any]] = ("", lambda: None)
-    done: list[str] = field(default_factory=list)
-
-    def operation(self, name: str, *more: Any, **named: Any) -> str:
-        if len(self.done) == self.end_at:
-            raise Crash
-        self.done.append(name)
-        if name == self.meanwhile[0]:
-            self.meanwhile[1]()
-        return super().operation(name, *more, **named)
-
-
-def test_a_crash_between_any_two_operations(tmp_path: Path) -> None:
-    """On DuckDB an operation is a transaction, so that these are all the moments there are."""
-    c = Conversion(tmp_path, None)
-    expected = c.land(1)
-    c.do("start", str(c.folder), c.view)
-    expected += c.land(2)
-    c.do("cut-over", c.view, check=False)
-    steps: dict[str, Callable[[Project], Any]] = {
-        "sync": lambda project: run.sync(project, c.view, False, lambda _: None),
-        "cut-over": lambda project: run.cut_over(project, c.view, lambda _: None),
-        "roll-back": lambda project: run.roll_back(project, c.view, None, lambda _: None),
-    }
-    late = Ids()
-    for name, step in steps.items():
-        if name == "roll-back":
-            expected += c.insert(90, 91)
-            late = c.land(3)
-        for end_at in range(20):
-            try:
-                step(Interrupted(c.project.folder, end_at=end_at))
-                break
-            except Crash:
-                assert c.ids() in (expected, expected + late), (name, end_at)
-            except UserError as error:  # all but the last operation was done
-                if "nothing to roll back" not in str(error):
-                    raise
-                break
-        assert 2 < end_at < 19
-    expected += late
-    c.do("sync", c.view)
-    assert c.ids() == c.ids(c.table) == expected
-
-
-def test_writers_in_the_moment_of_the_switch(tmp_path: Path) -> None:
-    c = Conversion(tmp_path, None)
-    expected = c.land(1)
-    c.do("start", str(c.folder), c.view)
-
-    def meanwhile(write: Callable[[], Any]) -> Interrupted:
-        return Interrupted(c.project.folder, meanwhile=("convert_switch", write))
-
-    run.cut_over(meanwhile(lambda: c.land(2)), c.view, lambda _: None)
-    expected += Counter(2000 + i for i in range(10))
-    assert c.ids() == expected
-    project = meanwhile(lambda: c.insert(777, part="z"))
-    run.roll_back(project, c.view, None, lambda _: None)
-    assert c.ids() == expected + Counter([777])
-    assert "21 rows, the same" in c.do("validate", c.view)
-
-
-@pytest.mark.soak_on("delta")
-def test_steps_that_are_killed_are_gone_on_with(conversion: Conversion) -> None:
-    c = conversion
-    c.use("killed")
-    random_life(c, random.Random(3), *((2, 1) if c.engine else (5, 4)))
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(7200)
-@pytest.mark.parametrize("seed", range(2))
-def test_steps_that_are_killed_are_gone_on_with_soak(conversion: Conversion, seed: int) -> None:
-    c = conversion
-    c.use(f"killed_{seed}")
-    random_life(c, random.Random(seed), 40, 25)

@@ -13,11 +13,10 @@ from pathlib import Path
 import duckdb
 import pytest
 import shop
-from harness import DbtProject
+from harness import DbtProject, lakebed
 from lakebed import snapshots
 from lakebed.erase.scan import scan
 from lakebed.errors import UserError
-from test_maintain import lakebed
 
 PROVES = ["pat-gdpr-erase"]
 

@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 import shop
 import warm
-from harness import DbtProject
+from harness import DbtProject, lakebed
 from lakebed.erase.scan import scan
 from lakebed.snapshots import verify
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
-from test_maintain import lakebed
 
 PROVES = ["pat-gdpr-erase"]
 

@@ -14,7 +14,7 @@ import pytest
 import shop
 from broker import Broker
 from fastavro import parse_schema, schemaless_writer
-from harness import AT_WORK, DbtProject
+from harness import AT_WORK, DbtProject, lakebed
 from lakebed.erase.scan import scan
 from lakebed.erase.suppress import _counted
 from lakebed.ingest.patience import Patience, TryLater
@@ -26,7 +26,6 @@ from lakebed.spark.sink import SparkSink, hold
 from lakehouse import Lakehouse
 from pyarrow import parquet
 from streams import Stream, send
-from test_maintain import lakebed
 
 PROVES = ["pat-gdpr-erase"]
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, DbtProject
+from harness import ROOT, DbtProject, lakebed
 from lakebed.errors import UserError
 from lakebed.snapshots import verify
 from lakebed.spark.cluster import Cluster
-from test_maintain import lakebed
 
 PROVES = ["pat-snapshot-export"]
 

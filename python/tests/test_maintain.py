@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
-from harness import ROOT, DbtProject
+from harness import ROOT, DbtProject, lakebed
 from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.maintain.policy import plan, settings_of
@@ -58,17 +57,6 @@ DEFAULTS: dict[str, Any] = {
     "bronze": {"priority": 3, "excess_files": 50},
 }
 MB = 1_000_000
-
-
-def lakebed(
-    project: DbtProject, *command: str, check: bool = True, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The command in a project, as a person runs it."""
-    cluster = project.cluster.environment if project.cluster else {}
-    done = warm.run(("lakebed", *command), project.folder, {**os.environ, **cluster, **(env or {})})
-    assert not check or not done.returncode, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def table(name: str, **measured: Any) -> dict[str, Any]:

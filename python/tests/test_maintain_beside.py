@@ -16,11 +16,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import DbtProject
+from harness import DbtProject, lakebed
 from lakebed.lake import load_extensions
 from lakebed.spark.cluster import Cluster
 from lakebed.spark.settings import connect_session
-from test_maintain import lakebed
 
 PROVES = ["pat-compaction", "pat-zorder-clustering", "pat-delta-lake-maintenance"]
 

@@ -13,8 +13,8 @@ from broker import Broker
 from lakebed.spark.cluster import free_ports
 from lakehouse import Lakehouse
 from prometheus_client.parser import text_string_to_metric_families
+from pulls import Pull, order
 from streams import Stream, send
-from test_pull import Pull, order
 
 
 def scrape(port: int, ready: str) -> dict[tuple[str, ...], float]:

@@ -17,10 +17,10 @@ from lakebed.errors import UserError
 from lakebed.ingest.checker import Check
 from lakebed.ingest.config import to_entity
 from lakehouse import Lakehouse
+from pulls import Pull, order
 from streams import Stream, everything, send
-from test_pull import Pull, order
-from test_webhook import post
-from test_webhook import serving as serving_webhook
+from webhooks import post
+from webhooks import serving as serving_webhook
 
 PROVES = ["pat-poison-pill-handling"]
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import POSITIONS, ROOT, DbtProject
+from harness import POSITIONS, ROOT, DbtProject, lakebed
 from lakebed.dbt import Project
 from lakebed.errors import UserError
 from lakebed.retain import due, policies, read_holds, run
 from lakebed.snapshots import verify
 from lakebed.spark.cluster import Cluster
-from test_maintain import lakebed
 
 PROVES = ["pat-retention-policy"]
 

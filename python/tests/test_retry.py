@@ -39,12 +39,12 @@ from lakebed.ingest.sink import Fenced, Sink
 from lakebed.keep import FOLDER
 from lakehouse import TeamLakehouse
 from pgproxy import Proxy, proxy
+from pulls import Pull, order
 from streams import Stream, everything, send
 from test_breaker import lake_of
 from test_maintain_beside import TeamProject
-from test_pull import Pull, order
-from test_webhook import post
-from test_webhook import serving as serving_webhook
+from webhooks import post
+from webhooks import serving as serving_webhook
 
 PROVES = ["pat-retryable"]
 

@@ -26,6 +26,8 @@ from lakebed.spark.settings import connect_session
 from lakebed.spark.sink import SparkSink
 from lakehouse import Lakehouse
 from postgres import Postgres
+from pulls import Pull, order
+from streams import lakebed
 from test_breaker import Clock, Service, refused
 from test_breaker import clock as clock
 from test_capture import Capturing, items
@@ -33,11 +35,9 @@ from test_capture import server as server
 from test_capture import source as source
 from test_edge import SECRET as EDGE_SECRET
 from test_edge import serving as serving_gateway
-from test_pull import Pull, order
 from test_regions import COLUMNS, Centre, Region, everything, masked
-from test_stream import lakebed
 from test_stream_spark import unique
-from test_webhook import SECRET, post, serving
+from webhooks import SECRET, post, serving
 
 pytestmark = pytest.mark.spark
 PROVES = [

@@ -24,7 +24,7 @@ from lakebed.store import filesystem, objects, reach, remove_empty_folders
 from lakehouse import Lakehouse, TeamLakehouse
 from objects import BUCKET, ObjectStore
 from pyarrow.fs import FileSelector
-from test_webhook import post, serving
+from webhooks import post, serving
 
 PROVES = ["pat-medallion-lakehouse"]
 

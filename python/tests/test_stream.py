@@ -19,7 +19,7 @@ from lakebed.ingest.patience import Patience
 from lakebed.ingest.records import Entity, Record, Rejected
 from lakebed.ingest.sink import Sink
 from lakehouse import REPO, Lakehouse
-from streams import Stream, send
+from streams import Stream, lakebed, send
 from test_breaker import lake_of
 
 PROVES = ["pat-streaming-ingest", "pat-dlq"]
@@ -82,14 +82,6 @@ def test_every_byte_is_in_bronze_or_in_the_dlq(broker: Broker, lakehouse: Lakeho
     assert "0 rows, 0 to the DLQ, 0 batches" in stream.run()
     send(broker, clicks, good[:3])
     assert "3 rows, 0 to the DLQ, 1 batches" in stream.run()
-
-
-def lakebed(lakehouse: Lakehouse, *arguments: str, code: int = 0) -> str:
-    """Run the command; standard output, and standard error when it fails."""
-    done = lakehouse.run("lakebed", *arguments, check=False)
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout if code == 0 else done.stderr
 
 
 def test_replay_delivers_once_after_a_fix(broker: Broker, lakehouse: Lakehouse) -> None:
