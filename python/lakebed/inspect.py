@@ -211,7 +211,7 @@ def _refused(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _halted(console: Console, connection: duckdb.DuckDBPyConnection) -> None:
-    """Sources whose quality opened their circuit (macros/quality/judge_source.sql)."""
+    """Sources whose quality opened their circuit (macros/quality/source_circuits.sql)."""
     there = connection.execute(
         "select count(*) from information_schema.tables where table_catalog = current_catalog()"
         " and table_schema = 'ops' and table_name = 'source_circuits'"

@@ -37,9 +37,10 @@ ABANDONED = 24 * 3600.0
 
 @dataclass(frozen=True)
 class _Folder:
-    """As it was at the last commit: when it was last changed, in nanoseconds, and what is in it."""
+    """As it was at the last commit. The names of its files only if it had changed lately, since a
+    lake may have millions."""
 
-    changed: int
+    changed: int  # nanoseconds
     folders: list[Path]
     files: Set[str]
 
@@ -108,12 +109,13 @@ class Keeper:
             except FileNotFoundError:
                 continue
             within = [Path(e) for e in entries if e.is_dir() and e.name != FOLDER]
-            files = {entry.name: entry for entry in entries if entry.is_file()}
-            self._seen[folder] = _Folder(changed, within, set(files))
             folders += within
             # A folder that is as old as that has no newer file.
-            fresh = files.keys() - (known.files if known else ()) if changed >= after else ()
-            yield from (Path(files[name]) for name in fresh if _changed(files[name]) >= after)
+            recent = {e.name: e for e in entries if e.is_file()} if changed >= after else {}
+            self._seen[folder] = _Folder(changed, within, set(recent))
+            for name in recent.keys() - (known.files if known else ()):
+                if _changed(recent[name]) >= after:
+                    yield Path(recent[name])
 
     def _heal(self) -> None:
         try:
