@@ -280,7 +280,9 @@ def throughput(home: Path, broker: Broker) -> list[Variant]:
         ),
         "dlt to DuckDB": lambda: dlt(broker, topic, home / "dlt"),
         "lakebed stream to Delta on Spark": lambda: run(
-            home / "delta", *on_spark, str(stream_file(home / "delta", broker, topic))
+            home / "delta",
+            *on_spark,
+            str(stream_file(home / "delta", broker, topic, batch={"rows": 200_000})),
         ),
         **spark_ways(broker, topic, home / "spark"),
     }
