@@ -293,15 +293,15 @@ def throughput(home: Path, broker: Broker) -> list[Variant]:
         ).fetchall() == [(RECORDS, RECORDS)]
     base = found["lakebed stream, exactly once"][0]
     return [
-        Variant(
-            name,
-            [seconds],
-            round(seconds / base, 2),
-            f"{cpu:.1f} s of the processor"
-            + ("" if "nothing" in name else f", {RECORDS / seconds:,.0f} records a second"),
-        )
+        Variant(name, [seconds], round(seconds / base, 2), note(name, seconds, cpu))
         for name, (seconds, cpu) in found.items()
     ]
+
+
+def note(name: str, seconds: float, cpu: float) -> str:
+    used = [] if "Spark" in name else [f"{cpu:.1f} s of the processor"]  # a JVM's are not counted
+    rate = [] if "nothing" in name else [f"{RECORDS / seconds:,.0f} records a second"]
+    return ", ".join([*used, *rate])
 
 
 def lake(home: Path) -> Lake:
